@@ -56,10 +56,11 @@ ui: ## The console in Chromium, for a minute or two. Needs Chromium and Node, wh
 	cd test/ui && $(GO) vet ./... && $(GO) test -count=1 ./...
 
 .PHONY: screenshots
-screenshots: ## Pictures of all pages of the console, light and dark, into .screenshots/; docs/console.md shows some.
+screenshots: ## Pictures of all pages, and the owner's, light and dark, into .screenshots/; docs shows some. WHOLE=1: all of each page.
 	@mkdir -p .screenshots
-	cd test/ui && $(GO) test -count=1 -run TestScreenshots . -args -screens $(CURDIR)/.screenshots
-	@mkdir -p docs/console && cp .screenshots/now-light.png .screenshots/fleet-dark.png .screenshots/cells-s1-light.png docs/console/
+	cd test/ui && $(GO) test -count=1 -run 'TestScreenshots|TestOwnersPage' . -args -screens $(CURDIR)/.screenshots $(if $(WHOLE),-whole)
+	cp .screenshots/owner-0-light.png .screenshots/owner-light.png
+	@mkdir -p docs/console && cp .screenshots/now-light.png .screenshots/fleet-dark.png .screenshots/cells-s1-light.png .screenshots/owner-light.png docs/console/
 
 .PHONY: bench-console
 bench-console: ## The console at ten thousand cells, beside bare handlers, SQL and pages; ONLY=wall measures one group. Needs Chromium, as ui.

@@ -23,6 +23,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/maintenance"
 	. "github.com/sluice-cd/sluice/engine/enginetest"
 	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/export"
 )
 
 // program builds the command once.
@@ -137,6 +138,15 @@ func stateFolder(t *testing.T, hostile string) (state string, next releases.Dige
 			"reason": say("loses rows")}}, "announcements": []map[string]any{{"id": say("classes"), "state": "armed",
 			"at": now.Add(4 * time.Hour), "features": []string{say("workspace-classes")}},
 			{"id": "editor", "state": "on", "features": []string{"fast-editor"}}}})
+	if err := os.Mkdir(filepath.Join(state, "export"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	keep(t, state, "export/wish.json", map[string]any{"release": "1.0.0", "list": export.List{
+		Metrics: []export.Metric{{Name: "workspaces", Type: export.Gauge, Labels: map[string]export.Use{
+			say("class"): {As: export.Enum, Values: []string{"large", "small"}}}}},
+		Events: []export.Event{{Kind: "import-failed"}}}})
+	keep(t, state, "export/"+waitingExport+".jsonl", map[string]any{"metric": "workspaces", "value": 12,
+		"labels": map[string]string{say("class"): "large"}})
 	owner := "apiVersion: sluice/v1\nkind: Owner\napproval: true\n" +
 		"windows:\n- {opens: \"0 22 * * SAT\", for: 4h, zone: Europe/Berlin}\n"
 	if hostile != "" {
@@ -148,10 +158,14 @@ func stateFolder(t *testing.T, hostile string) (state string, next releases.Dige
 	return state, digests["1.1.0"]
 }
 
+// waitingExport is a file that waits to leave the cell.
+const waitingExport = "20261130T001200Z"
+
 // ownersPages are the pages below the first one.
 func ownersPages(next releases.Digest) []string {
 	return []string{"", "difference/" + string(next), "do/pause", "do/add-window?step=preview&opens=x&for=soon",
-		"do/pause?step=preview&reason=quarter+end", "do/approve?step=preview&digest=" + url.QueryEscape(string(next)), "nowhere"}
+		"do/pause?step=preview&reason=quarter+end", "do/export-off", "do/hold-export?step=preview&hold=soon",
+		"export/" + waitingExport, "do/approve?step=preview&digest=" + url.QueryEscape(string(next)), "nowhere"}
 }
 
 // The owner's pages have no fault that axe-core finds, fit into 320 px, and are drawn in light and dark.
@@ -162,21 +176,12 @@ func TestOwnersPage(t *testing.T) {
 	b := open(t, 1280, 900)
 	b.visit(address)
 	b.await(`document.querySelector("#live").textContent === "live"`)
-	dir := *screens
-	if dir == "" {
-		dir = t.TempDir()
-	}
 	for _, appearance := range []string{"light", "dark", "forced"} {
 		b.appearance(appearance)
 		for i, path := range ownersPages(next) {
 			b.visit(base + path)
 			b.wantAccessible(path + " in " + appearance)
-			var picture []byte
-			b.do(chromedp.FullScreenshot(&picture, 100))
-			name := fmt.Sprintf("owner-%d-%s.png", i, appearance)
-			if err := os.WriteFile(filepath.Join(dir, name), picture, 0o600); err != nil {
-				t.Fatal(err)
-			}
+			b.takePicture(fmt.Sprintf("owner-%d-%s", i, appearance))
 		}
 	}
 	if text := value[string](b, `document.title`); !strings.Contains(text, "no such page") {
@@ -222,6 +227,12 @@ func TestR18OwnersKeyboard(t *testing.T) {
 		string(next) + `")`)
 	press(".confirm button")
 	b.await(`document.querySelector("main").innerText.includes("approved 1.1.0")`)
+	press(`a[href*="do/approve-export"]`)
+	b.await(`document.querySelector(".ask")`)
+	b.do(chromedp.Focus("#field-release"), chromedp.SendKeys("#field-release", "1.0.0"), chromedp.KeyEvent(kb.Enter))
+	b.await(`document.querySelector(".confirm")`)
+	press(".confirm button")
+	b.await(`document.querySelector("#region-exports").innerText.includes("May leave")`)
 	b.visit(base)
 	b.await(`document.querySelector("#live").textContent === "live"`)
 	sluice, err := program()

@@ -6,27 +6,32 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
+
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 var screens = flag.String("screens", "", "the folder to write pictures of all pages to; empty: none are taken")
+
+var whole = flag.Bool("whole", false, "with -screens: all of each page, not what a window shows first, and 320 px wide too")
 
 func noScripts() chromedp.Action { return emulation.SetScriptExecutionDisabled(true) }
 
 // TestScreenshots takes pictures of pages, of which docs/console.md shows some.
 func TestScreenshots(t *testing.T) {
-	dir := *screens
-	if dir == "" {
-		dir = t.TempDir() // they are taken all the same: a page that can't be drawn is found
-	}
 	w, s, b := newFormSite(t)
 	s.world = w
 	s.countDays(t)
-	b.do(chromedp.EmulateViewport(1280, 880))
-	for _, appearance := range []string{"light", "dark"} {
-		b.appearance(appearance)
+	now := s.View().Plan.Now
+	s.decided = []plan.Decided{
+		{Commit: "c1", Kind: plan.Promote, Channel: "dedicated", Release: "1.1.0", Replaces: "1.0.0", At: now.Add(-time.Hour)},
+		{Commit: "c2", Kind: plan.Rollback, Channel: "staging", Release: "1.0.0", Replaces: "1.1.0", At: now}}
+	for _, look := range looks() {
+		b.appearance(look.appearance)
+		b.do(chromedp.EmulateViewport(look.width, 880))
 		for _, path := range append(paths(), formPaths()...) {
 			name := strings.NewReplacer("/", "-", "?", "-", "=", "-", "&", "-", "+", "-").
 				Replace(strings.TrimPrefix(path, "/ui/"))
@@ -35,14 +40,42 @@ func TestScreenshots(t *testing.T) {
 			}
 			b.visit(s.URL + path)
 			b.await(`!document.body.dataset.at || document.querySelector("#live").textContent === "live"`)
-			var picture []byte
-			b.do(chromedp.CaptureScreenshot(&picture))
-			if len(picture) < 5000 {
-				t.Errorf("%s in %s: a picture of %d bytes", path, appearance, len(picture))
-			}
-			if err := os.WriteFile(filepath.Join(dir, name+"-"+appearance+".png"), picture, 0o600); err != nil {
-				t.Fatal(err)
-			}
+			b.takePicture(name + "-" + look.name)
 		}
+	}
+}
+
+// look is how a reader sees the pages.
+type look struct {
+	name, appearance string
+	width            int64
+}
+
+func looks() []look {
+	all := []look{{"light", "light", 1280}, {"dark", "dark", 1280}}
+	if *whole {
+		all = append(all, look{"narrow", "light", 320})
+	}
+	return all
+}
+
+// takePicture takes a picture of the page, and keeps it where -screens says. It is taken in any case: a page that can't
+// be drawn is found.
+func (b *browser) takePicture(name string) {
+	b.t.Helper()
+	var picture []byte
+	if *whole {
+		b.do(chromedp.FullScreenshot(&picture, 100))
+	} else {
+		b.do(chromedp.CaptureScreenshot(&picture))
+	}
+	if len(picture) < 5000 {
+		b.t.Errorf("%s: a picture of %d bytes", name, len(picture))
+	}
+	if *screens == "" {
+		return
+	}
+	if err := os.WriteFile(filepath.Join(*screens, name+".png"), picture, 0o600); err != nil {
+		b.t.Fatal(err)
 	}
 }

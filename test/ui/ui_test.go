@@ -84,6 +84,7 @@ func plainView(w *World) *view.View {
 func viewOf(w *World) *view.View {
 	v := plainView(w)
 	v.Desired.Channels["regulated"].Holds = []channels.Hold{{ID: "h1", Reason: "a customer asked", By: "ada"}}
+	v.Plan = plan.Make(v.Desired, v.Observed, w.Now)
 	return v
 }
 
