@@ -34,7 +34,7 @@ func renderAnnouncement(m *Model, p *Page, f Facts) {
 	}
 	p.Title = a.Announcement.ID
 	p.add("headline", ui.Heading(cmpTitle(a)+" ", ui.State(announcementShape(a.State), string(a.State))),
-		ui.Paragraph("", markup.Text(a.Summary)))
+		summaryOf(a))
 	p.add("actions", offersOfAnnouncement(a))
 	p.add("needs", needsOfAnnouncement(a))
 	p.add("channels", announcementChannels(a))
@@ -53,6 +53,14 @@ func renderAnnouncement(m *Model, p *Page, f Facts) {
 		[2]markup.HTML{"Cancelled", ui.Text(words.OneLine(a.Announcement.Cancelled))}))
 }
 
+// summaryOf says where the announcement stands, unless what it needs says so.
+func summaryOf(a announce.Status) markup.HTML {
+	if a.Needs != "" {
+		return ""
+	}
+	return ui.Paragraph("", markup.Text(a.Summary))
+}
+
 func cmpTitle(a announce.Status) string {
 	if a.Announcement.Title == "" {
 		return a.Announcement.ID
@@ -63,7 +71,7 @@ func cmpTitle(a announce.Status) string {
 func needsOfAnnouncement(a announce.Status) markup.HTML {
 	var items []markup.HTML
 	if a.Needs != "" {
-		items = append(items, ui.Element("li", "", ui.Mark("held", ""), markup.Text("It needs: "+a.Needs)))
+		items = append(items, ui.Element("li", "", ui.Mark("held", ""), ui.Element("span", "", markup.Text(a.Needs))))
 	}
 	for _, w := range a.Warnings[:min(len(a.Warnings), maxListed)] {
 		items = append(items, ui.Element("li", "", ui.Mark("failing", ""), markup.Text(words.OneLine(w))))

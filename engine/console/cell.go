@@ -47,6 +47,14 @@ func cellMessage(c *view.CellStatus) markup.HTML {
 	return ui.Paragraph("", markup.Text(words.OneLine(c.Message)))
 }
 
+// factMessage returns the message that the headline does not have.
+func factMessage(c *view.CellStatus) markup.HTML {
+	if c.Condition != view.ConditionHealthy {
+		return ""
+	}
+	return ui.Text(words.OneLine(c.Message))
+}
+
 // cellCourse shows what the cell runs, what it is on its way to, and what its channel is at.
 func cellCourse(m *Model, c *view.CellStatus) markup.HTML {
 	step := func(title string, release markup.HTML, below markup.HTML) markup.HTML {
@@ -95,7 +103,7 @@ func cellFacts(m *Model, c *view.CellStatus, s *plan.CellState) markup.HTML {
 			Address{Kind: Fleet, Filter: filter}.String()}, markup.Text(key+"="+cell.Labels[key])), " ")
 	}
 	pairs := [][2]markup.HTML{
-		{"State", markup.Text(string(c.State))}, {"Message", ui.Text(words.OneLine(c.Message))},
+		{"State", markup.Text(string(c.State))}, {"Message", factMessage(c)},
 		{"Digest", ui.Code(c.Digest.Short())}, {"Labels", markup.Join(labels...)},
 		{"Profile", ui.Text(cell.Profile)}, {"Paused by the vendor", ui.Text(words.OneLine(cell.Paused))},
 		{"Pinned by the vendor", ui.Text(cell.Pin)},

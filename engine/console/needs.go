@@ -250,6 +250,8 @@ func (m *Model) needsOfFlags() (all []Need) {
 			n.Why = markup.Text(words.OneLine(a.Summary))
 		case a.Needs == "":
 			continue
+		case a.State == announce.Draft:
+			n.Form, n.FormAs = actionOf("approve-announcement", "announcement", a.Announcement.ID), "Approve"
 		}
 		all = append(all, n)
 	}

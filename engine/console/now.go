@@ -205,11 +205,7 @@ func renderLadder(m *Model, caption string, releases []*plan.Release) markup.HTM
 		row := []markup.HTML{version(r.Version.String())}
 		for _, name := range head[1:min(len(head), maxListed+1)] {
 			w := m.whereabouts(name, r)
-			is := ui.State(w.shape, w.word)
-			if w.shape == "passed" {
-				is = ui.Element("span", "past", is)
-			}
-			row = append(row, is)
+			row = append(row, w.render())
 		}
 		if len(names) > maxListed {
 			n := 0
@@ -229,6 +225,15 @@ func renderLadder(m *Model, caption string, releases []*plan.Release) markup.HTM
 type whereabouts struct{ shape, word string }
 
 const hereWord = "here"
+
+// render returns where the release is. What is over does not look as what is now.
+func (w whereabouts) render() markup.HTML {
+	is := ui.State(w.shape, w.word)
+	if w.shape == "passed" {
+		is = ui.Element("span", "past", is)
+	}
+	return is
+}
 
 func (m *Model) whereabouts(channel string, r *plan.Release) whereabouts {
 	c, name := m.view.Desired.Channels[channel], r.Version.String()

@@ -106,7 +106,7 @@ func releaseInChannels(m *Model, r *plan.Release) markup.HTML {
 				fmt.Sprintf("%s of %s, %s healthy", ui.Thousands(run), ui.Thousands(len(c.Cells)),
 					ui.Thousands(healthy))))
 		}
-		rows = append(rows, []markup.HTML{link(Channel, channel), ui.State(w.shape, w.word), since, left, cellsOf,
+		rows = append(rows, []markup.HTML{link(Channel, channel), w.render(), since, left, cellsOf,
 			verdicts(m.blocked()[place{channel, name}])})
 	}
 	return ui.Table("Where it is", []string{"Channel", "State", "Came", "Left", "Cells that run it", "What keeps it"},

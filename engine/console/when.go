@@ -164,7 +164,11 @@ func renderAxis(m *Model, all []moment) markup.HTML {
 			class = "predicted"
 		}
 		for _, x := range all[:min(len(all), pageRows)] {
-			if x.lane == lane {
+			if n := len(t.Spans) - 1; x.lane == lane && n >= 0 && x.until.IsZero() && t.Spans[n].Until.IsZero() &&
+				x.at.Equal(t.Spans[n].From) { // of one instant, one mark
+				t.Spans[n].Inside += ", " + x.plain
+				t.Spans[n].Title = x.plain + ", " + t.Spans[n].Title
+			} else if x.lane == lane {
 				t.Spans = append(t.Spans, ui.Span{From: x.at, Until: x.until, Class: class, Inside: x.plain,
 					Title: x.plain + ", " + x.at.UTC().Format(time.RFC3339)})
 			}

@@ -74,8 +74,8 @@ func (c *Chart) Render() markup.HTML {
 		parts = append(parts, SVGLine("grid", ChartLeft, y, ChartRight, y))
 		for k, s := range t.Spans {
 			parts = append(parts, c.renderSpan(s, y))
-			if s.Until.IsZero() && c.hasRoom(s, t.Spans[k+1:]) {
-				parts = append(parts, SVGText("", c.X(s.From)+besideDot, y+4, s.Inside))
+			if s.Until.IsZero() && s.Inside != "" {
+				parts = append(parts, c.beside(t.Spans, k, y+4))
 			}
 		}
 	}
@@ -85,13 +85,27 @@ func (c *Chart) Render() markup.HTML {
 // besideDot is how far from an instant its text begins.
 const besideDot = 10
 
-// hasRoom reports whether the text of an instant ends before what follows in its track begins.
-func (c *Chart) hasRoom(s Span, after []Span) bool {
-	end := ChartRight
-	if len(after) > 0 {
-		end = c.X(after[0].From) - besideDot
+// beside returns the text of an instant, after it or before it, where there is room in its track; nothing if there is
+// none.
+func (c *Chart) beside(all []Span, k, y int) markup.HTML {
+	x, width := c.X(all[k].From), int(float64(utf8.RuneCountInString(all[k].Inside))*letterWidth)
+	from, until := ChartLeft, ChartRight
+	if k > 0 {
+		from = c.X(all[k-1].From) + besideDot + int(float64(utf8.RuneCountInString(all[k-1].Inside))*letterWidth)
+		if !all[k-1].Until.IsZero() {
+			from = c.X(all[k-1].Until)
+		}
 	}
-	return s.Inside != "" && c.X(s.From)+besideDot+int(float64(utf8.RuneCountInString(s.Inside))*letterWidth) <= end
+	if k+1 < len(all) {
+		until = c.X(all[k+1].From) - besideDot
+	}
+	switch {
+	case x+besideDot+width <= until:
+		return SVGText("beside", x+besideDot, y, all[k].Inside)
+	case x-besideDot-width >= from && k+1 == len(all): // no other text is there
+		return SVGText("beside end", x-besideDot, y, all[k].Inside)
+	}
+	return ""
 }
 
 // Frame returns the labels of the axis, and a line for each.
