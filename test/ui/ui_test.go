@@ -223,6 +223,12 @@ func TestLive(t *testing.T) {
 		t.Error("the focus was lost")
 	}
 	b.await(`document.querySelector("canvas")?.dataset.drawn === document.querySelector(".wall").dataset.wall`)
+	// What can't be shown in place is loaded again, as a load that no person asked for.
+	b.do(chromedp.Evaluate(`document.querySelector("#region-cells").remove(); true`, nil))
+	w.Report("acme", cells.StateHealthy)
+	s.setView(viewOf(w))
+	b.await(`performance.getEntriesByType("navigation")[0].name.includes("unasked=1") && location.search === "" &&
+		document.querySelector("#region-cells")`)
 	b.wantNoProblems("fleet")
 }
 

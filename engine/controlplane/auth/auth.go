@@ -234,7 +234,7 @@ func (a *Auth) identifyCaller(r *http.Request, route *api.Route, listener api.Li
 	header := r.Header.Get("Authorization")
 	switch {
 	case header != "":
-		err := a.authenticateToken(r.Context(), c, access.BearerSecret(header), !route.Background)
+		err := a.authenticateToken(r.Context(), c, access.BearerSecret(header), isByPerson(route, r))
 		if err == nil {
 			peerOf(r.Context()).welcome()
 		}
@@ -244,7 +244,7 @@ func (a *Auth) identifyCaller(r *http.Request, route *api.Route, listener api.Li
 	case listener == api.Loopback:
 		a.identifyAtLoopback(c, route)
 	case listener == api.People:
-		if err := a.authenticateCookie(c, r, !route.Background); err != nil {
+		if err := a.authenticateCookie(c, r, isByPerson(route, r)); err != nil {
 			return c, err
 		}
 	}
@@ -252,6 +252,12 @@ func (a *Auth) identifyCaller(r *http.Request, route *api.Route, listener api.Li
 		peerOf(r.Context()).welcome()
 	}
 	return c, nil
+}
+
+// isByPerson reports whether a person asked: an open page asks for some things by itself, and marks a load of the page
+// that it begins. Whoever sets the mark shortens nobody's session but their own.
+func isByPerson(route *api.Route, r *http.Request) bool {
+	return !route.Background && !(route.Page && queryparam.Get(r.URL.RawQuery, "unasked") != "")
 }
 
 // consolePath begins the paths of the console's routes.

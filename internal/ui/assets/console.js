@@ -14,6 +14,19 @@ function make(tag, attributes = {}, ...inside) {
   return e;
 }
 
+// --- Loads that no person asked for are marked, so that a forgotten tab keeps nobody signed in
+
+const here = new URL(location.href);
+if (here.searchParams.has("unasked")) {
+  here.searchParams.delete("unasked"); // a load that a person asks for is none
+  history.replaceState(null, "", here);
+}
+function reload() {
+  const to = new URL(location.href);
+  to.searchParams.set("unasked", "1");
+  location.replace(to);
+}
+
 // --- Live regions
 
 const changed = new Set(); // what is to be seen as fresh
@@ -40,7 +53,7 @@ function show(regions) {
   changed.clear();
   for (const [id, html] of Object.entries(regions)) {
     const old = $("#region-" + CSS.escape(id));
-    if (!old) return location.reload();
+    if (!old) return reload();
     const next = parse(`<div>${html}</div>`).body.firstChild;
     const shell = old.cloneNode(false);
     shell.append(...next.childNodes);
@@ -60,7 +73,7 @@ function follow() {
   if (!at || document.hidden || source) return; // a page of one moment has no address to follow
   source = new EventSource(`${base}live?` + new URLSearchParams({ at, have: known, version }));
   source.addEventListener("regions", (e) => { known = e.lastEventId; show(JSON.parse(e.data)); });
-  source.addEventListener("reload", () => location.reload());
+  source.addEventListener("reload", reload);
   source.onopen = () => say("live");
   source.onerror = () => {
     say("not connected: trying again");
