@@ -110,8 +110,8 @@ func announcementChannels(a announce.Status) markup.HTML {
 		"In words"}, rows)
 }
 
-// waitingForAnnouncement lists cells in which the announcement is not in force yet, together where it is so for the same
-// reason.
+// waitingForAnnouncement lists cells in which the announcement is not in force yet, those with the same reason
+// together.
 func waitingForAnnouncement(a announce.Status) markup.HTML {
 	type reason struct{ state, why string }
 	var order []reason
@@ -145,6 +145,6 @@ func waitingForAnnouncement(a announce.Status) markup.HTML {
 	if more > 0 {
 		rest = ui.Paragraph("soft", markup.Text(fmt.Sprintf("and %s more", ui.Counted(more, "cell"))))
 	}
-	return ui.Subheading("Cells that are not on") + ui.Table("Cells that are not on", []string{"State", "Why", "Cells"},
-		rows) + rest
+	return ui.Subheading("Cells that are not on") +
+		ui.Table("Cells that are not on", []string{"State", "Why", "Cells"}, rows) + rest
 }

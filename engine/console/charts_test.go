@@ -269,13 +269,14 @@ func TestExportsOfACell(t *testing.T) {
 	v := viewOf(w)
 	to := console.Address{Kind: console.Cell, Name: "acme"}
 	value := 12.5
-	e := &console.Exported{Until: Start, Received: Start.Add(time.Minute), Left: 3, Gaps: []cells.ExportGap{{From: Start,
-		To: Start.Add(time.Hour), Why: HostileText}}, Values: []telemetry.Line{
-		{At: Start, Metric: "workspaces", Labels: map[string]string{"class": HostileText}, Value: &value},
-		{At: Start, Metric: "start_seconds", Count: 4, Sum: 10},
-		{At: Start, Event: "import-failed", Fields: map[string]telemetry.Scalar{"rows": {Value: 7.0}}}}}
+	e := &console.Exported{Until: Start, Received: Start.Add(time.Minute), Left: 3,
+		Gaps: []cells.ExportGap{{From: Start, To: Start.Add(time.Hour), Why: HostileText}}, Values: []telemetry.Line{
+			{At: Start, Metric: "workspaces", Labels: map[string]string{"class": HostileText}, Value: &value},
+			{At: Start, Metric: "start_seconds", Count: 4, Sum: 10},
+			{At: Start, Event: "import-failed", Fields: map[string]telemetry.Scalar{"rows": {Value: 7.0}}}}}
 	page := regionOf(v, to, console.Facts{Exported: e}, "exports")
-	wantSays(t, page, "exports", "workspaces", "12.5", "4, on average 2.5", "rows=7", "nothing came from", "and 3 more series")
+	wantSays(t, page, "exports", "workspaces", "12.5", "4, on average 2.5", "rows=7", "nothing came from",
+		"and 3 more series")
 	if strings.Contains(page, "<evil") || strings.Contains(page, "\u202e") {
 		t.Errorf("hostile text: %s", page)
 	}

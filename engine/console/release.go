@@ -64,7 +64,8 @@ func releaseLines(m *Model, name string) markup.HTML {
 	}
 	var lines []markup.HTML
 	for _, line := range e.Lines {
-		if !strings.HasPrefix(line, "  ") && !strings.HasPrefix(line, name+", digest ") { // the heading and the facts say it
+		// The heading and the facts say what the first line does.
+		if !strings.HasPrefix(line, "  ") && !strings.HasPrefix(line, name+", digest ") {
 			lines = append(lines, markup.Element("li", nil, prose(line)))
 		}
 	}

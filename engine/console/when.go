@@ -55,7 +55,8 @@ func renderWhen(m *Model, p *Page) {
 		}
 		rows = append(rows, []markup.HTML{when, markup.Text(strings.TrimSuffix(x.lane, "s")), x.what})
 	}
-	p.add("moments", ui.Subheading("What happens when"), ui.Table("What happens when", []string{"When", "Kind", "What"}, rows))
+	p.add("moments", ui.Subheading("What happens when"),
+		ui.Table("What happens when", []string{"When", "Kind", "What"}, rows))
 	if more := len(all) - pageRows; more > 0 {
 		p.add("more", ui.Paragraph("soft", markup.Text(fmt.Sprintf("and %s later", ui.Thousands(more)))))
 	}

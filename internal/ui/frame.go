@@ -56,8 +56,8 @@ const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 
 func SecurityHeaders() map[string][]string { return securityHeaders() }
 
 var securityHeaders = sync.OnceValue(func() map[string][]string {
-	return map[string][]string{"Content-Security-Policy": {contentSecurityPolicy}, "X-Content-Type-Options": {"nosniff"},
-		"Referrer-Policy": {"same-origin"}, "Cross-Origin-Opener-Policy": {"same-origin"},
+	return map[string][]string{"Content-Security-Policy": {contentSecurityPolicy},
+		"X-Content-Type-Options": {"nosniff"}, "Referrer-Policy": {"same-origin"}, "Cross-Origin-Opener-Policy": {"same-origin"},
 		"Cross-Origin-Resource-Policy": {"same-origin"}}
 })
 

@@ -32,7 +32,7 @@ var (
 	wanted = flag.Bool("figures", false, "measure at full size and print a table: make bench-console")
 	only   = flag.String("only", "", "with -figures: the groups whose name begins with this")
 	atOnce = flag.Int("tabs", 100, "with -figures: how many tabs follow at once")
-	drawn  = flag.Int("drawn", 10, "with -figures: how many of these a browser draws; the others are streams that are read")
+	drawn  = flag.Int("drawn", 10, "with -figures: how many of these a browser draws; the others are read only")
 )
 
 // size says how large the site is that is measured, how many tabs follow it, and how often.

@@ -16,7 +16,7 @@ import (
 
 var screens = flag.String("screens", "", "the folder to write pictures of all pages to; empty: none are taken")
 
-var whole = flag.Bool("whole", false, "with -screens: all of each page, not what a window shows first, and 320 px wide too")
+var whole = flag.Bool("whole", false, "pictures show all of each page, and 320 px wide too")
 
 func noScripts() chromedp.Action { return emulation.SetScriptExecutionDisabled(true) }
 
@@ -27,7 +27,8 @@ func TestScreenshots(t *testing.T) {
 	s.countDays(t)
 	now := s.View().Plan.Now
 	s.decided = []plan.Decided{
-		{Commit: "c1", Kind: plan.Promote, Channel: "dedicated", Release: "1.1.0", Replaces: "1.0.0", At: now.Add(-time.Hour)},
+		{Commit: "c1", Kind: plan.Promote, Channel: "dedicated", Release: "1.1.0", Replaces: "1.0.0",
+			At: now.Add(-time.Hour)},
 		{Commit: "c2", Kind: plan.Rollback, Channel: "staging", Release: "1.0.0", Replaces: "1.1.0", At: now}}
 	for _, look := range looks() {
 		b.appearance(look.appearance)

@@ -130,8 +130,8 @@ func (s *Site) serveExport(w http.ResponseWriter, r *http.Request) {
 func exportActions() []action {
 	return []action{
 		{Name: "approve-export", Title: "Agree to what is asked for", exports: true,
-			Effect: "What the release that runs asks for may leave this cell, and nothing else. A later release that asks " +
-				"for more exports what you agreed to, until you agree again.",
+			Effect: "What the release that runs asks for may leave this cell, and nothing else. A later release that " +
+				"asks for more exports what you agreed to, until you agree again.",
 			fields: []field{{Name: "release", Label: "Release", Required: true, suggest: func(s *State) []string {
 				return []string{s.Exports.Wish.Release}
 			}}},
@@ -141,8 +141,8 @@ func exportActions() []action {
 			},
 			decide: func(s *State, v url.Values, _ time.Time) (owner.Decision, problems) {
 				if s.Exports.Wish.Release == "" || v.Get("release") != s.Exports.Wish.Release {
-					return owner.Decision{}, problems{"release": "This does not run here, or no longer: the first page has " +
-						"what is asked for."}
+					return owner.Decision{}, problems{"release": "This does not run here, or no longer: the first page " +
+						"has what is asked for."}
 				}
 				return owner.ApproveExport(s.Exports.Wish.Release, s.Exports.Wish.List), nil
 			}},
@@ -161,15 +161,17 @@ func exportActions() []action {
 				return owner.HoldExport(hold), nil
 			}},
 		{Name: "export-off", Title: "Let nothing leave", exports: true,
-			Effect: "Within two seconds nothing leaves any more, and what waits is removed. The vendor sees that something " +
-				"is missing.",
+			Effect: "Within two seconds nothing leaves any more, and what waits is removed. The vendor sees that " +
+				"something is missing.",
 			fits: func(s *State) bool { return !s.exportsAreOff() },
 			decide: func(*State, url.Values, time.Time) (owner.Decision, problems) {
 				return owner.StopExport(), nil
 			},
 			after: func(folder string) error { // the agent does so too, if it lives
-				_, err := exporter.Drop(folder)
-				return err
+				if _, err := exporter.Drop(folder); err != nil {
+					return fmt.Errorf("it is decided, but what waits could not be removed by this page: %w", err)
+				}
+				return nil
 			}},
 	}
 }

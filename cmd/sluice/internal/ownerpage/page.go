@@ -93,8 +93,8 @@ func overview(s *State, at place, done *outcome, now time.Time) *ui.Frame {
 func framed(f *ui.Frame, at place, now time.Time) *ui.Frame {
 	var items []markup.HTML
 	for _, s := range [][3]string{{"offered", "Offered", "o"}, {"decided", "Decisions", "d"}, {"runs", "Runs", "r"},
-		{"maintenance", "Maintenance", "m"}, {"infrastructure", "Infrastructure", "i"}, {"exports", "Exports", "e"}, {"flags", "Flags", "l"},
-		{"reports", "Reports", "t"}} {
+		{"maintenance", "Maintenance", "m"}, {"infrastructure", "Infrastructure", "i"}, {"exports", "Exports", "e"},
+		{"flags", "Flags", "l"}, {"reports", "Reports", "t"}} {
 		items = append(items, markup.Element("li", nil, markup.Element("a",
 			markup.Attributes{"href", at.base + "#" + s[0], "data-key", s[2]}, markup.Text(s[1]))))
 	}

@@ -288,7 +288,8 @@ func TestTheOwnerDecidesOnExports(t *testing.T) {
 		"does not run here") {
 		t.Errorf("another release's list: %s", textOf(page))
 	}
-	for hold, want := range map[string]string{"soon": "no length of time", "10s": "from 1m to 48h", "3d": "from 1m to 48h"} {
+	for hold, want := range map[string]string{"soon": "no length of time", "10s": "from 1m to 48h",
+		"3d": "from 1m to 48h"} {
 		if _, page := s.get(s.base + "do/hold-export?step=preview&hold=" + hold); !strings.Contains(page, want) {
 			t.Errorf("a hold of %s: %s", hold, textOf(page))
 		}
