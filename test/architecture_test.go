@@ -197,13 +197,15 @@ func arrows() map[string][]string {
 		"cells/infrastructure": {"cells", "internal/backoff", "internal/manifest", "internal/words"},
 		"cells/infrastructure/stack": {"cells", "cells/infrastructure", "cells/agent/preflight", "internal/aws",
 			"internal/backoff", "internal/words"},
-		"cells/agent": with("cells/infrastructure", "cells/maintenance/server", "cells/process",
+		"cells/agent": with("cells/infrastructure", "cells/maintenance/server", "cells/process", "cells/selfupdate",
 			"cells/identity", "cells/telemetry", "flags/ofrep"),
 		"cells/directory": with("cells/process", "internal/filelock"),
 		"cells/node": with("cells/kubernetes", "cells/agent/clock", "cells/agent/content", "cells/agent/disk",
 			"cells/agent/flagserver", "cells/agent/imagerelay", "cells/maintenance/server"),
 		"cells/kubernetes": with("cells/agent/disk", "releases/health"),
 		"cells/selfupdate": {"cells", "cells/agent/disk", "internal/filelock", "releases"},
+		"cells/selfupdate/host": {"cells", "cells/agent/disk", "cells/process", "cells/selfupdate", "internal/backoff",
+			"releases"},
 	}
 }
 

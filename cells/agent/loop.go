@@ -21,6 +21,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/infrastructure"
 	"github.com/sluice-cd/sluice/cells/maintenance"
 	"github.com/sluice-cd/sluice/cells/maintenance/server"
+	"github.com/sluice-cd/sluice/cells/selfupdate"
 	"github.com/sluice-cd/sluice/internal/backoff"
 	"github.com/sluice-cd/sluice/internal/wake"
 	"github.com/sluice-cd/sluice/internal/words"
@@ -263,7 +264,8 @@ func (l *loop) runStep(ctx context.Context, s step, lastGood *cells.Assignment, 
 		l.agent.testPoint("applying")
 		rendered.Back = s.Rollback
 		if up := l.agent.options.SelfUpdate; up != nil && !s.Rollback { // first: see package selfupdate
-			r.err = up.Update(ctx, s.Assignment.Key(), rendered.Components)
+			r.err = up.Update(ctx, selfupdate.Release{Key: s.Assignment.Key(), Components: rendered.Components,
+				Verified: l.signatures.Pinned(), Images: l.agent.client.Transport(1)})
 		}
 		if r.err == nil {
 			r.err = l.flags.Share(ctx)

@@ -18,6 +18,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/render"
 	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/cells/infrastructure"
+	"github.com/sluice-cd/sluice/cells/selfupdate"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -73,8 +74,8 @@ type SelfUpdate interface {
 	Run(ctx context.Context)
 	// Reported says that the control plane took a report.
 	Reported()
-	// Update returns nil once the agent is the one that the components name. key identifies the assignment.
-	Update(ctx context.Context, key string, components []releases.Component) error
+	// Update returns nil once the agent is the one that the release names.
+	Update(ctx context.Context, release selfupdate.Release) error
 }
 
 // withDefaults validates o and fills in defaults. The error joins all faults.

@@ -10,7 +10,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/agenttest"
-	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/cells/selfupdate"
 )
 
 // ownAgent is a SelfUpdate that notes which agents releases name, and refuses one of them. mu guards what follows it.
@@ -34,10 +34,10 @@ type badAgent struct{ error }
 
 func (badAgent) FailureCause() cells.Cause { return cells.CauseRelease }
 
-func (o *ownAgent) Update(_ context.Context, _ string, components []releases.Component) error {
+func (o *ownAgent) Update(_ context.Context, release selfupdate.Release) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, c := range components {
+	for _, c := range release.Components {
 		o.named = append(o.named, c.Image)
 		if c.Image == o.refused {
 			return badAgent{errors.New("it did not report")}

@@ -15,6 +15,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/exporter"
 	"github.com/sluice-cd/sluice/cells/agent/plane"
 	"github.com/sluice-cd/sluice/cells/agent/signatures"
+	"github.com/sluice-cd/sluice/cells/selfupdate"
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
@@ -77,7 +78,7 @@ var stateFiles = []string{"clock.json", "flags.json", "identity.json", "inforce.
 // stateNames are the names in a state folder that an agent, or its owner's commands, may have made before the agent has
 // an identity or a journal; and what a new file system has.
 var stateNames = slices.Concat(stateFiles, stateFolders, []string{OwnerFile, "owner.lock", "clock-reset", "flags",
-	"lost+found"}, signatures.FileNames())
+	selfupdate.FolderName, "lost+found"}, signatures.FileNames())
 
 // refuseForeignFolder refuses a state folder with files of others: the agent would close it to them, and would remove
 // old files from some of its folders. With an identity or a journal the folder is the agent's.

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"time"
 
@@ -19,17 +20,35 @@ import (
 // Component is the name of the component in release.yaml that is the agent itself.
 const Component = "sluice-agent"
 
+// FolderName is the name of the record's folder in the agent's state folder.
+const FolderName = "update"
+
 // guardWait is how long the agent waits for its guard to say that it watches.
 const guardWait = time.Minute
 
-// Workload is where both parts run: one pod.
+// Release is what an agent begins with, as far as it may name another agent.
+type Release struct {
+	Key        string // of the assignment
+	Components []releases.Component
+	Verified   bool              // by the signatures of release signers, whose root the cell has
+	Images     http.RoundTripper // asks the control plane for images, as this cell
+}
+
+// Workload is where both parts run: one pod, or one machine.
 type Workload interface {
-	// Images returns the images of containers: those that the pod should have, and those that it has.
+	// Images returns the images of containers: those that are to run, and those that do.
 	Images(ctx context.Context) (wanted, running map[string]string, err error)
 	// SetImage changes the image that a container should have.
 	SetImage(ctx context.Context, container, image string) error
 	// Restart replaces the pod, whatever state it is in: the caller ends with it.
 	Restart(ctx context.Context) error
+}
+
+// Resolver is a Workload that says itself which image a release means.
+type Resolver interface {
+	// Resolve returns the image that a release means by the name of its component, once it is ready to be started. It
+	// is asked by the agent, before a step.
+	Resolve(ctx context.Context, running, named string, r Release) (image string, err error)
 }
 
 // Options configure a Part. Fields without a default are required.
@@ -72,7 +91,7 @@ func (p *Part) Reported() {
 // Run does this part's share of each step until ctx ends.
 func (p *Part) Run(ctx context.Context) {
 	if p.options.Part == Agent {
-		p.putAsideDamaged()
+		p.PutAsideDamaged()
 	}
 	tick := time.NewTicker(p.options.Every)
 	defer tick.Stop()
@@ -92,12 +111,14 @@ func (p *Part) Run(ctx context.Context) {
 	}
 }
 
-// putAsideDamaged puts a damaged record aside, or no update would ever come again.
-func (p *Part) putAsideDamaged() {
-	if _, err := p.records.load(); err != nil {
+// PutAsideDamaged puts a damaged record aside, or no update would ever come again, and reports whether it was one.
+func (p *Part) PutAsideDamaged() bool {
+	_, err := p.records.load()
+	if err != nil {
 		aside, asideErr := disk.PutAside(p.records.file(), time.Now())
 		p.options.Log.Warn().Err(errors.Join(err, asideErr)).Str("file", aside).Msg("the record was put aside")
 	}
+	return err != nil
 }
 
 // look does once what there is to do.
@@ -175,10 +196,10 @@ func (p *Part) follow(ctx context.Context, r Record, now time.Time) error {
 
 // Update returns nil once the agent of this process is the one that a release names, and the control plane took a
 // report of it, or if the release names none. If that is another one, Update has it replaced, and returns only if that
-// does not come to pass: the process ends meanwhile. key identifies the assignment.
-func (p *Part) Update(ctx context.Context, key string, components []releases.Component) error {
+// does not come to pass: the process ends meanwhile.
+func (p *Part) Update(ctx context.Context, release Release) error {
 	named := ""
-	for _, c := range components {
+	for _, c := range release.Components {
 		if c.Name == Component {
 			named = c.Image
 		}
@@ -186,17 +207,20 @@ func (p *Part) Update(ctx context.Context, key string, components []releases.Com
 	if named == "" {
 		return nil
 	}
+	is, _, err := p.state(ctx)
+	if err != nil {
+		return unavailable(err)
+	}
+	to, err := p.resolve(ctx, is.running[Agent], named, release)
+	if err != nil {
+		return err
+	}
 	for begun := time.Now(); ; {
 		is, r, err := p.state(ctx)
 		if err != nil {
-			return &cells.UnavailableError{Cause: fmt.Errorf("update the agent: %w", err)}
+			return unavailable(err)
 		}
-		to := inRepository(is.running[Agent], named)
-		if to == "" {
-			return &failure{fmt.Sprintf("component %s: image %s has neither a tag nor a digest", Component, named),
-				cells.CauseRelease}
-		}
-		done, err := p.advance(ctx, key, to, is, r)
+		done, err := p.advance(ctx, release.Key, to, is, r)
 		switch {
 		case err != nil || done:
 			return err
@@ -209,6 +233,18 @@ func (p *Part) Update(ctx context.Context, key string, components []releases.Com
 		case <-time.After(p.options.Every / 4):
 		}
 	}
+}
+
+// resolve returns the image that a release means by a name.
+func (p *Part) resolve(ctx context.Context, running, named string, release Release) (string, error) {
+	if own, ok := p.options.Workload.(Resolver); ok {
+		return own.Resolve(ctx, running, named, release)
+	}
+	to := inRepository(running, named)
+	if to == "" {
+		return "", Fail(cells.CauseRelease, "component %s: image %s has neither a tag nor a digest", Component, named)
+	}
+	return to, nil
 }
 
 func (p *Part) state(ctx context.Context) (is images, r Record, err error) {
@@ -233,8 +269,8 @@ func (p *Part) advance(ctx context.Context, key, to string, is images, r Record)
 		if _, err := p.records.change(r, Record{}); err != nil { // the owner may ask for another try
 			return false, unavailable(err)
 		}
-		return false, &failure{fmt.Sprintf("the agent that the release names, %s, worked, and somebody put another image, "+
-			"%s, in its place: change that in the cell, and ask for another try", to, is.running[Agent]), cells.CauseCell}
+		return false, Fail(cells.CauseCell, "the agent that the release names, %s, worked, and somebody put another image, "+
+			"%s, in its place: change that in the cell, and ask for another try", to, is.running[Agent])
 	case !own:
 		_, err = p.records.change(r, Record{ID: rand.Text(), Part: Agent, For: key, From: is.running[Agent], To: to,
 			Phase: asked})
@@ -246,8 +282,12 @@ func (p *Part) advance(ctx context.Context, key, to string, is images, r Record)
 			return false, unavailable(err)
 		}
 		// The new agent may not work, or the control plane was away, or the image is not in the cell's registry.
-		return false, &failure{fmt.Sprintf("the agent that the release names, %s, did not report within %s: the one before, "+
-			"%s, was put back", to, p.options.Limit, r.From), cells.CauseUnknown}
+		how := fmt.Sprintf("did not report within %s", p.options.Limit)
+		if r.Starts >= maxStarts {
+			how = fmt.Sprintf("was started %d times, and ended each time before it reported", r.Starts)
+		}
+		return false, Fail(cells.CauseUnknown, "the agent that the release names, %s, %s: the one before, %s, was put back",
+			to, how, r.From)
 	}
 	return false, nil
 }
@@ -256,7 +296,8 @@ func (p *Part) advance(ctx context.Context, key, to string, is images, r Record)
 func (p *Part) withdraw(r Record) error {
 	_, err := p.records.change(r, Record{})
 	return &cells.UnavailableError{Cause: errors.Join(fmt.Errorf("the release names another agent, and no guard watched "+
-		"its update within %s: the cell's owner applies what sluice agent manifest --self-update prints", guardWait), err)}
+		"its update within %s: in a cluster, the cell's owner applies what sluice agent manifest --self-update prints",
+		guardWait), err)}
 }
 
 func unavailable(err error) error {
@@ -266,7 +307,11 @@ func unavailable(err error) error {
 	return &cells.UnavailableError{Cause: fmt.Errorf("update the agent: %w", err)}
 }
 
-// failure fails the release in this cell.
+// Fail returns an error that fails the release in this cell.
+func Fail(cause cells.Cause, format string, args ...any) error {
+	return &failure{fmt.Sprintf(format, args...), cause}
+}
+
 type failure struct {
 	reason string
 	cause  cells.Cause

@@ -114,8 +114,8 @@ func (p *pod) update(ctx context.Context, image string) error {
 			time.Sleep(time.Second)
 			continue
 		}
-		err := agent.Update(ended, "key of "+image, []releases.Component{{Name: "server", Image: "server:1"},
-			{Name: Component, Image: image}})
+		err := agent.Update(ended, Release{Key: "key of " + image, Components: []releases.Component{
+			{Name: "server", Image: "server:1"}, {Name: Component, Image: image}}})
 		if ended.Err() == nil {
 			return err
 		}
@@ -318,7 +318,8 @@ func TestReleasesWithoutAVersion(t *testing.T) {
 		p.mu.Lock()
 		agent := p.agent
 		p.mu.Unlock()
-		if err := agent.Update(ctx, "k", []releases.Component{{Name: "server", Image: "server:2"}}); err != nil {
+		release := Release{Key: "k", Components: []releases.Component{{Name: "server", Image: "server:2"}}}
+		if err := agent.Update(ctx, release); err != nil {
 			t.Error(err)
 		}
 		if err := p.update(ctx, "vendor/sluice"); cells.CauseOf(err) != cells.CauseRelease {

@@ -41,6 +41,31 @@ type Record struct {
 	Phase phase  `json:"phase"`
 	// At is when the step was watched first, in UTC; zero: it is not yet, or by a version that did not keep it.
 	At time.Time `json:"at,omitzero"`
+	// Starts is how often the agent was started while it is watched, on a machine.
+	Starts int `json:"starts,omitempty"`
+}
+
+// maxStarts is how often an agent that is watched is started on a machine: one that ends each time does not hold the
+// cell up for the whole limit, and neither does a machine that starts anew each time.
+const maxStarts = 5
+
+// start decides which image is started where one is chosen, and what a step to that image becomes by it. An agent
+// whose step was undone is not started any more, whoever chose it in the same moment.
+func (r Record) start(chosen string) (image string, next Record) {
+	next = r
+	switch {
+	case r.Part != Agent || r.To != chosen:
+		return chosen, r
+	case r.Phase == watched && r.Starts >= maxStarts:
+		next.Phase = undone
+		return r.From, next
+	case r.Phase == watched:
+		next.Starts++
+		return chosen, next
+	case r.Phase == undone || r.Phase == restored:
+		return r.From, r
+	}
+	return chosen, r
 }
 
 // watchedFor returns for how long a step is watched: seen is for how long this process knows that. A pod that is

@@ -84,6 +84,9 @@ objects that the release no longer has.`,
 			if real, err := filepath.EvalSymlinks(o.StateDir); err == nil && named { // its owner may name a link
 				o.StateDir = real
 			}
+			if more.isGuard(a) {
+				return runGuard(cmd.Context(), a, o.StateDir, more.updateLimit)
+			}
 			if err := identifyCell(a, cmd, &o, more.join); err != nil {
 				return err
 			}
@@ -131,7 +134,7 @@ const (
 // check returns what is wrong with the flags of the target, and sets what has a default in the environment.
 func (more *agentFlags) check(a *cli.App, cmd *cobra.Command, o *agent.Options) error {
 	foreign := map[string][]string{
-		targetDirectory: {"kubeconfig", "context", "namespace", "nodes", "images-nodes", "self-update", "update-limit"},
+		targetDirectory: {"kubeconfig", "context", "namespace", "nodes", "images-nodes"},
 		targetKubernetes: {"dir", "mode", "group", "hook", "health", "hook-timeout", "hook-grace",
 			"health-command-timeout"},
 	}
@@ -269,8 +272,8 @@ func (more *agentFlags) add(cmd *cobra.Command, o *agent.Options, d *directory.O
 	f.StringArrayVar(&o.ExportScrape, "export-scrape", nil,
 		"scrape this `URL` on this machine once a minute, such as http://127.0.0.1:9100/metrics, for what the owner "+
 			"agreed to export; may be repeated")
-	f.BoolVar(&more.selfUpdate, "self-update", false, "let releases replace the agent, by their component sluice-agent; "+
-		"needs sluice agent guard beside it")
+	f.BoolVar(&more.selfUpdate, "self-update", false, "let releases replace the agent, by their component sluice-agent: "+
+		"on a machine this process becomes its guard, in a cluster it needs sluice agent guard beside it")
 	addUpdateLimit(f, &more.updateLimit)
 	f.Int64Var(&o.ImagesRate, "images-rate", 0, "`BYTES` a second that pulls of images may take; 0: no limit")
 	more.addInfrastructure(f, o)
@@ -388,11 +391,9 @@ func runAgent(a *cli.App, cmd *cobra.Command, o agent.Options, d directory.Optio
 		o.HealthyFor = -1
 	}
 	if more.selfUpdate {
-		part, err := selfUpdatePart(a, selfupdate.Agent, more.kubeconfig, o.StateDir, more.updateLimit, o.Log)
-		if err != nil {
+		if o.SelfUpdate, err = more.selfUpdatePart(a, o.StateDir, o.Log); err != nil {
 			return fmt.Errorf("%s: %w", what, err)
 		}
-		o.SelfUpdate = part
 	}
 	end, err := more.open(&o, d)
 	if err != nil {
