@@ -46,9 +46,6 @@ func (c *Client) HasCredentials(ctx context.Context) bool {
 	return err == nil
 }
 
-// HasOwnEndpoint reports whether AWS_ENDPOINT_URL names another endpoint than the region's.
-func (c *Client) HasOwnEndpoint() bool { return c.config.BaseEndpoint != nil }
-
 // IsThrottled reports whether a code says that there are too many requests.
 func IsThrottled(code string) bool {
 	_, is := retry.DefaultThrottleErrorCodes[code]

@@ -2,7 +2,6 @@ package aws
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -96,9 +95,9 @@ func (c *Client) send(ctx context.Context, s Service, kind, target string, body 
 }
 
 func (c *Client) sendOnce(ctx context.Context, s Service, kind, target string, body []byte) ([]byte, error) {
-	address := "https://" + cmp.Or(s.Host, s.Name) + "." + c.Region + "." + Suffix(c.Region)
-	if c.config.BaseEndpoint != nil { // AWS_ENDPOINT_URL
-		address = strings.TrimRight(*c.config.BaseEndpoint, "/")
+	address, err := c.endpoint(ctx, s)
+	if err != nil {
+		return nil, err
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, address+"/", bytes.NewReader(body))
 	if err != nil {

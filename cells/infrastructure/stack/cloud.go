@@ -45,6 +45,8 @@ func (c *cloud) checkCredentials(ctx context.Context) error {
 
 // ask makes a request of the query protocol, which CloudFormation and STS speak.
 func (c *cloud) ask(ctx context.Context, service, action string, parameters url.Values, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, perRequest)
+	defer cancel()
 	version := "2010-05-15"
 	if service == "sts" {
 		version = "2011-06-15"
@@ -54,6 +56,8 @@ func (c *cloud) ask(ctx context.Context, service, action string, parameters url.
 
 // askJSON makes a request of the JSON protocol, which Systems Manager and Service Quotas speak.
 func (c *cloud) askJSON(ctx context.Context, service, target string, parameters, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, perRequest)
+	defer cancel()
 	return c.client.JSON(ctx, aws.Service{Name: service}, target, parameters, into)
 }
 
@@ -85,6 +89,9 @@ func explain(what, region string, err error) *Error {
 		e.Fault, e.Remedy = "AWS does not answer "+what+" in time", endpointRemedy(service, region)
 	case errors.Is(err, errNothing):
 		e.Fault, e.Remedy = "AWS's answer to "+what+" is empty", "the agent tries again"
+	case errors.Is(err, aws.ErrEndpoint):
+		e.Fault, e.Remedy = err.Error(), "leave out AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_"+aws.SettingName(service)+
+			", or the other two"
 	case errors.Is(err, aws.ErrTooLarge):
 		e.Fault, e.Remedy = "AWS's answer to "+what+" is too large", "look at the stack in the console"
 	default:

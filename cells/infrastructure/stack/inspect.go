@@ -51,7 +51,7 @@ func (r *Reader) Inspect(ctx context.Context) (all []preflight.Finding) {
 		}
 	}
 	hosts := r.options.Endpoints
-	if hosts == nil && !r.aws.client.HasOwnEndpoint() { // AWS_ENDPOINT_URL names no AWS of the region
+	if hosts == nil && r.aws.client.OwnEndpoint(ctx, formation) == "" { // AWS_ENDPOINT_URL names no AWS of the region
 		hosts = endpointsOf(r.aws.region, account)
 	}
 	return append(all, dialEndpoints(ctx, hosts, r.aws.region)...)

@@ -14,8 +14,6 @@ const formation = "cloudformation"
 
 // describe reads the stack itself.
 func (c *cloud) describe(ctx context.Context, name string) (s description, err error) {
-	ctx, cancel := context.WithTimeout(ctx, perRequest)
-	defer cancel()
 	var out struct {
 		Stacks []struct {
 			StackId, StackStatus string
@@ -49,8 +47,6 @@ func (c *cloud) describe(ctx context.Context, name string) (s description, err e
 
 // metadata returns that of a stack's template, in JSON.
 func (c *cloud) metadata(ctx context.Context, name string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, perRequest)
-	defer cancel()
 	var out struct {
 		Metadata string `xml:"GetTemplateSummaryResult>Metadata"`
 	}
@@ -62,8 +58,6 @@ func (c *cloud) metadata(ctx context.Context, name string) (string, error) {
 
 // version returns the value of a stack's own VersionResource: another stack's parameter of that name does not count.
 func (c *cloud) version(ctx context.Context, name string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, perRequest)
-	defer cancel()
 	missing := &Error{What: "ssm:GetParameter",
 		Fault:  "the stack " + name + " has no parameter " + VersionResource,
 		Remedy: "name the stack of the update's last template as the last one, or execute the update again"}
@@ -90,8 +84,6 @@ func (c *cloud) version(ctx context.Context, name string) (string, error) {
 }
 
 func (c *cloud) changeSets(ctx context.Context, name string) (all []changeSet, err error) {
-	ctx, cancel := context.WithTimeout(ctx, perRequest)
-	defer cancel()
 	parameters := url.Values{"StackName": {name}}
 	for len(all) < maxChangeSets {
 		var out struct {
@@ -117,8 +109,6 @@ func (c *cloud) changeSets(ctx context.Context, name string) (all []changeSet, e
 
 // driftedResources names the resources of a stack that were changed by hand.
 func (c *cloud) driftedResources(ctx context.Context, name string) (all []string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, perRequest)
-	defer cancel()
 	const filter = "StackResourceDriftStatusFilters.member."
 	var out struct {
 		Drifts []struct{ LogicalResourceId string } `xml:"DescribeStackResourceDriftsResult>StackResourceDrifts>member"`
@@ -136,8 +126,6 @@ func (c *cloud) driftedResources(ctx context.Context, name string) (all []string
 
 // lookForDrift has AWS look for drift; a later read has what it found.
 func (c *cloud) lookForDrift(ctx context.Context, name string) error {
-	ctx, cancel := context.WithTimeout(ctx, perRequest)
-	defer cancel()
 	if err := c.ask(ctx, formation, "DetectStackDrift", url.Values{"StackName": {name}}, new(struct{})); err != nil {
 		return explain("cloudformation:DetectStackDrift", c.region, err)
 	}
@@ -146,8 +134,6 @@ func (c *cloud) lookForDrift(ctx context.Context, name string) error {
 
 // quota returns the value of a quota: the account's or, of one that has none, AWS's default.
 func (c *cloud) quota(ctx context.Context, q cells.Quota) (float64, error) {
-	ctx, cancel := context.WithTimeout(ctx, perRequest)
-	defer cancel()
 	var out struct{ Quota struct{ Value *float64 } }
 	parameters := map[string]string{"ServiceCode": q.Service, "QuotaCode": q.Code}
 	action := "GetServiceQuota"
@@ -167,8 +153,6 @@ func (c *cloud) quota(ctx context.Context, q cells.Quota) (float64, error) {
 
 // whoAsks returns account, region and role in words, and the account.
 func (c *cloud) whoAsks(ctx context.Context) (who, account string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, perRequest)
-	defer cancel()
 	var out struct {
 		Account string `xml:"GetCallerIdentityResult>Account"`
 		Arn     string `xml:"GetCallerIdentityResult>Arn"`
