@@ -269,8 +269,8 @@ func (p *Part) advance(ctx context.Context, key, to string, is images, r Record)
 		if _, err := p.records.change(r, Record{}); err != nil { // the owner may ask for another try
 			return false, unavailable(err)
 		}
-		return false, Fail(cells.CauseCell, "the agent that the release names, %s, worked, and somebody put another image, "+
-			"%s, in its place: change that in the cell, and ask for another try", to, is.running[Agent])
+		return false, Fail(cells.CauseCell, "the agent that the release names, %s, worked, and somebody put another "+
+			"image, %s, in its place: change that in the cell, and ask for another try", to, is.running[Agent])
 	case !own:
 		_, err = p.records.change(r, Record{ID: rand.Text(), Part: Agent, For: key, From: is.running[Agent], To: to,
 			Phase: asked})
@@ -286,8 +286,8 @@ func (p *Part) advance(ctx context.Context, key, to string, is images, r Record)
 		if r.Starts >= maxStarts {
 			how = fmt.Sprintf("was started %d times, and ended each time before it reported", r.Starts)
 		}
-		return false, Fail(cells.CauseUnknown, "the agent that the release names, %s, %s: the one before, %s, was put back",
-			to, how, r.From)
+		return false, Fail(cells.CauseUnknown, "the agent that the release names, %s, %s: the one before, %s, was "+
+			"put back", to, how, r.From)
 	}
 	return false, nil
 }
@@ -295,8 +295,8 @@ func (p *Part) advance(ctx context.Context, key, to string, is images, r Record)
 // withdraw ends a step for which no guard was there.
 func (p *Part) withdraw(r Record) error {
 	_, err := p.records.change(r, Record{})
-	return &cells.UnavailableError{Cause: errors.Join(fmt.Errorf("the release names another agent, and no guard watched "+
-		"its update within %s: in a cluster, the cell's owner applies what sluice agent manifest --self-update prints",
+	return &cells.UnavailableError{Cause: errors.Join(fmt.Errorf("the release names another agent, and no guard "+
+		"watched its update within %s: in a cluster, the cell's owner applies what sluice agent manifest --self-update prints",
 		guardWait), err)}
 }
 

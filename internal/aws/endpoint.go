@@ -10,9 +10,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
-// ErrEndpoint says that the configuration names an endpoint of one's own and FIPS or dual stack, which only AWS's have.
+// ErrEndpoint says that the configuration names an endpoint, and FIPS or dual stack, which only AWS's have.
 var ErrEndpoint = errors.New(
-	"an endpoint of one's own goes with neither AWS_USE_FIPS_ENDPOINT nor AWS_USE_DUALSTACK_ENDPOINT")
+	"an endpoint that the settings name goes with neither AWS_USE_FIPS_ENDPOINT nor AWS_USE_DUALSTACK_ENDPOINT")
 
 // SettingName returns how AWS_ENDPOINT_URL_… ends for a service.
 func SettingName(service string) string {

@@ -1,5 +1,5 @@
-// Package host is a machine as the workload of package selfupdate: the program that runs as the agent is replaced by the
-// one in the image that a release names, and put back.
+// Package host is a machine as the workload of package selfupdate: the program that runs as the agent is replaced by
+// the one in the image that a release names, and put back.
 //
 // The guard is the program that the owner installed, and is never replaced by a release. It starts the agent as its
 // child: itself, or a program in the state folder. The agent brings that program over its connection to the control

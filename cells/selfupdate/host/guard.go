@@ -52,8 +52,8 @@ func NewGuard(o GuardOptions) *Guard {
 	o.Every = cmp.Or(o.Every, 2*time.Second)
 	g := &Guard{options: o, files: files{o.Dir}}
 	g.running.Store(new(string))
-	g.part = selfupdate.New(selfupdate.Options{Part: selfupdate.Guard, Dir: o.Dir, Limit: o.Limit, Every: o.Every, Log: o.Log,
-		Workload: &Machine{g.files, func() string { return *g.running.Load() }}})
+	g.part = selfupdate.New(selfupdate.Options{Part: selfupdate.Guard, Dir: o.Dir, Limit: o.Limit, Every: o.Every,
+		Log: o.Log, Workload: &Machine{g.files, func() string { return *g.running.Load() }}})
 	return g
 }
 

@@ -52,8 +52,8 @@ func TestMain(m *testing.M) {
 	case len(os.Args) > 1 && os.Args[1] == "version" && p.dir != "":
 		os.Exit(map[string]int{"broken": 1}[role])
 	case role == "guard":
-		err := NewGuard(GuardOptions{Dir: p.path("update"), Program: p.path("installed"), Env: os.Environ(), Stdout: os.Stderr,
-			Stderr: os.Stderr, Limit: limit, Every: every, Log: zerolog.New(os.Stderr)}).Run(ctx)
+		err := NewGuard(GuardOptions{Dir: p.path("update"), Program: p.path("installed"), Env: os.Environ(),
+			Stdout: os.Stderr, Stderr: os.Stderr, Limit: limit, Every: every, Log: zerolog.New(os.Stderr)}).Run(ctx)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -161,7 +161,8 @@ func (p place) program(role string) []byte {
 	if err != nil {
 		panic(err)
 	}
-	return fmt.Appendf(nil, "#!/bin/sh\n%s=%s %s='%s' exec '%s' \"$@\"\n", roleVariable, role, placeVariable, p.dir, self)
+	return fmt.Appendf(nil, "#!/bin/sh\n%s=%s %s='%s' exec '%s' \"$@\"\n", roleVariable, role, placeVariable, p.dir,
+		self)
 }
 
 func (p place) serve(content []byte) releases.Digest {
@@ -267,7 +268,8 @@ func (p place) await(what string, ok func() bool) {
 			log, _ := os.ReadFile(p.path("log"))
 			record, _ := os.ReadFile(p.path("update/record.json"))
 			waits, _ := os.ReadFile(p.path("waits"))
-			p.t.Fatalf("it never came to this: %s; it waits: %s; the record is %s; the log:\n%s", what, waits, record, log)
+			p.t.Fatalf("it never came to this: %s; it waits: %s; the record is %s; the log:\n%s", what, waits, record,
+				log)
 		}
 	}
 }

@@ -48,7 +48,8 @@ func (r reference) String() string { return r.registry + "/" + r.repository + "@
 func parseReference(text string) (reference, error) {
 	repository, version, hasDigest := strings.Cut(text, "@")
 	if !hasDigest {
-		return reference{}, fmt.Errorf("image %s has no digest, by which alone a machine takes an agent: NAME@sha256:…", text)
+		return reference{}, fmt.Errorf("image %s has no digest, by which alone a machine takes an agent: "+
+			"NAME@sha256:…", text)
 	}
 	digest, err := releases.ParseDigest(version)
 	if err != nil {
@@ -191,7 +192,8 @@ func (p *puller) readLayer(ctx context.Context, mediaType string, digest release
 
 // extract writes the program if an archive has it.
 func extract(archive io.Reader, w io.Writer) (found bool, err error) {
-	removed := []string{path.Join(path.Dir(programPath), ".wh.sluice"), path.Join(path.Dir(programPath), ".wh..wh..opq")}
+	folder, name := path.Split(programPath)
+	removed := []string{folder + ".wh." + name, folder + ".wh..wh..opq"}
 	for files := tar.NewReader(archive); ; {
 		h, err := files.Next()
 		if errors.Is(err, io.EOF) {

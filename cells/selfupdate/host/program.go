@@ -31,8 +31,9 @@ func (m *Machine) Resolve(ctx context.Context, running, named string, r selfupda
 	case ref.String() == running:
 		return running, nil
 	case !r.Verified:
-		return "", &cells.UnavailableError{Cause: errors.New("the release names another agent, and on a machine only a cell " +
-			"with a root of trust takes one: pin the root with --trust-root, or leave out --self-update (docs/install.md)")}
+		return "", &cells.UnavailableError{Cause: errors.New("the release names another agent, and on a machine " +
+			"only a cell with a root of trust takes one: pin the root with --trust-root, or leave out --self-update " +
+			"(docs/install.md)")}
 	}
 	if _, err := m.files.verified(ref.String()); err != nil {
 		if err := m.bring(ctx, ref, running, r); err != nil {
@@ -164,11 +165,11 @@ func (f files) try(ctx context.Context, image string) error {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case errors.Is(err, fs.ErrPermission):
-		return selfupdate.Fail(cells.CauseCell, "the agent that the release names, %s, can't be started in %s: %v; a file "+
-			"system for the state folder must allow programs (no noexec)", image, f.dir, err)
+		return selfupdate.Fail(cells.CauseCell, "the agent that the release names, %s, can't be started in %s: %v; a "+
+			"file system for the state folder must allow programs (no noexec)", image, f.dir, err)
 	case err != nil:
-		return selfupdate.Fail(cells.CauseUnknown, "the agent that the release names, %s, does not run on this machine: %v: %s",
-			image, err, said.LastLine(200))
+		return selfupdate.Fail(cells.CauseUnknown, "the agent that the release names, %s, does not run on this "+
+			"machine: %v: %s", image, err, said.LastLine(200))
 	}
 	return nil
 }

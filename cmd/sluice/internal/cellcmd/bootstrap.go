@@ -147,7 +147,7 @@ func (b *bootstrap) check(cmd *cobra.Command) error {
 		}
 	}
 	if b.target == onHost {
-		for _, name := range []string{"image", "for", "namespace", "node", "cluster-admin"} {
+		for _, name := range []string{"image", "for", "namespace", "node", "images-from", "cluster-admin"} {
 			if cmd.Flags().Changed(name) {
 				return cli.UsageError(cmd, "--%s means nothing with --target host", name)
 			}
@@ -169,7 +169,7 @@ func (b *bootstrap) checkHost(cmd *cobra.Command) error {
 		return cli.UsageError(cmd, "--service %q is neither systemd nor none", b.service)
 	}
 	h := &b.host
-	h.Cell, h.Systemd = b.cell.Name, b.service == "systemd"
+	h.Cell, h.Systemd, h.SelfUpdate = b.cell.Name, b.service == "systemd", b.agent.SelfUpdate
 	if h.State == "" {
 		h.State = "/var/lib/sluice-agent-" + h.Cell
 	}

@@ -27,6 +27,7 @@ type Host struct {
 	Registries                              []string // whose images containerd pulls through the agent
 	ImagesListen                            string   // where
 	Infrastructure                          string   // of the agent's flag; empty: none
+	SelfUpdate                              bool     // releases may replace the agent, and a guard watches
 }
 
 var userName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`) })
@@ -80,6 +81,9 @@ func (h Host) Arguments() []string {
 	}
 	if len(h.Registries) > 0 {
 		all = append(all, "--images-listen", h.ImagesListen)
+	}
+	if h.SelfUpdate {
+		all = append(all, "--self-update")
 	}
 	return all
 }

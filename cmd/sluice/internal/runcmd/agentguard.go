@@ -74,12 +74,12 @@ func podPart(a *cli.App, part, kubeconfig, state string, limit time.Duration, lo
 	if err != nil {
 		return nil, err
 	}
-	return selfupdate.New(selfupdate.Options{Part: part, Dir: filepath.Join(state, selfupdate.FolderName), Workload: own,
-		Limit: limit, Log: log}), nil
+	return selfupdate.New(selfupdate.Options{Part: part, Dir: filepath.Join(state, selfupdate.FolderName),
+		Workload: own, Limit: limit, Log: log}), nil
 }
 
-// isGuard reports whether this process is to be the guard of the agent that it starts: on a machine, the agent runs below
-// it, with a variable that says so.
+// isGuard reports whether this process is to be the guard of the agent that it starts: on a machine, the agent runs
+// below it, with a variable that says so.
 func (more *agentFlags) isGuard(a *cli.App) bool {
 	return more.selfUpdate && more.target == targetDirectory && a.Getenv(host.RunningVariable) == ""
 }
@@ -93,8 +93,8 @@ func (more *agentFlags) selfUpdatePart(a *cli.App, state string, log zerolog.Log
 	if err := os.Unsetenv(host.RunningVariable); err != nil { // hooks inherit the environment
 		return nil, err
 	}
-	// A service's manager tells the guard and the agent to end, and the guard tells the agent too. A second signal would
-	// end the agent at once, in the middle of a hook.
+	// A service's manager tells the guard and the agent to end, and the guard tells the agent too. A second signal
+	// would end the agent at once, in the middle of a hook.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGTERM)
 	dir := filepath.Join(state, selfupdate.FolderName)
 	return selfupdate.New(selfupdate.Options{Part: selfupdate.Agent, Dir: dir, Workload: host.OfAgent(dir, running),
