@@ -97,20 +97,25 @@ objects that the release no longer has.`,
 			if d.Mode, d.Group, err = parseOwnership(more.mode, more.group); err != nil {
 				return cli.UsageError(cmd, "%w", err)
 			}
-			for {
-				err := runAgent(a, cmd, o, d, more)
-				renamed := new(agent.RenamedError)
-				if !errors.As(err, &renamed) {
-					return err
-				}
-				o.Cell, o.Join = renamed.Cell, nil // the key that it registered is what counts
-				o.Log = a.Logger().Level(l).With().Str("cell", o.Cell).Logger()
-			}
+			return runUnderEachName(a, cmd, o, d, more)
 		},
 	}
 	more.add(cmd, &o, &d)
 	cmd.AddCommand(ManifestVerb(a), preflightVerb(a), guardVerb(a))
 	return cmd
+}
+
+// runUnderEachName runs the agent, and again whenever the vendor renamed its cell.
+func runUnderEachName(a *cli.App, cmd *cobra.Command, o agent.Options, d directory.Options, more agentFlags) error {
+	for {
+		err := runAgent(a, cmd, o, d, more)
+		renamed := new(agent.RenamedError)
+		if !errors.As(err, &renamed) {
+			return err
+		}
+		o.Cell, o.Join = renamed.Cell, nil // the key that it registered is what counts
+		o.Log = a.Logger().Level(o.Log.GetLevel()).With().Str("cell", o.Cell).Logger()
+	}
 }
 
 // agentFlags are those flags of the agent that are no option of its parts.
