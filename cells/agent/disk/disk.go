@@ -35,9 +35,21 @@ func ReplaceFile(name string, content ...[]byte) error {
 
 // ReplaceFileMode is ReplaceFile for a mode other than 0600.
 func ReplaceFileMode(name string, mode fs.FileMode, content ...[]byte) error {
-	f, err := os.CreateTemp(filepath.Dir(name), UnfinishedPattern)
+	unfinished, err := writeUnfinished(filepath.Dir(name), mode, content...)
 	if err != nil {
 		return err
+	}
+	if err := os.Rename(unfinished, name); err != nil {
+		return errors.Join(err, os.Remove(unfinished))
+	}
+	return SyncDir(filepath.Dir(name))
+}
+
+// writeUnfinished writes a file of another name, which is durable when it returns. A file that it can't finish is gone.
+func writeUnfinished(dir string, mode fs.FileMode, content ...[]byte) (name string, err error) {
+	f, err := os.CreateTemp(dir, UnfinishedPattern)
+	if err != nil {
+		return "", err
 	}
 	for _, part := range content {
 		if _, err = f.Write(part); err != nil {
@@ -48,12 +60,9 @@ func ReplaceFileMode(name string, mode fs.FileMode, content ...[]byte) error {
 		err = f.Chmod(mode)
 	}
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
+		return "", errors.Join(err, os.Remove(f.Name()))
 	}
-	if err := os.Rename(f.Name(), name); err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return SyncDir(filepath.Dir(name))
+	return f.Name(), nil
 }
 
 // MakePrivate creates a folder that only its owner may enter, whatever the umask; one that is there is made so. A link
@@ -156,6 +165,34 @@ func PruneOldest(dir string, n int, keep map[string]bool) error {
 func WriteChecksummed(name string, content []byte) error {
 	sum := sha256.Sum256(content)
 	return ReplaceFile(name, []byte(hex.EncodeToString(sum[:])+"\n"), content)
+}
+
+// WriteCopies is WriteChecksummed for several files of a folder that get the same content, and waits for the disk once.
+// Each file has its old content or the new one, whatever happens. written, unless it is nil, is called after each file
+// got its name, in the order of names.
+func WriteCopies(dir string, names []string, content []byte, written func(name string)) error {
+	sum := sha256.Sum256(content)
+	head := []byte(hex.EncodeToString(sum[:]) + "\n")
+	unfinished, faults := make([]string, len(names)), make([]error, len(names))
+	var writes sync.WaitGroup
+	for i := range names {
+		writes.Go(func() { unfinished[i], faults[i] = writeUnfinished(dir, 0o600, head, content) })
+	}
+	writes.Wait()
+	err := errors.Join(faults...)
+	for i, name := range names {
+		switch {
+		case err == nil:
+			if err = os.Rename(unfinished[i], filepath.Join(dir, name)); err != nil {
+				err = errors.Join(err, os.Remove(unfinished[i]))
+			} else if written != nil {
+				written(name)
+			}
+		case unfinished[i] != "":
+			err = errors.Join(err, os.Remove(unfinished[i]))
+		}
+	}
+	return errors.Join(err, SyncDir(dir))
 }
 
 var errDamaged = errors.New("its checksum does not match")
