@@ -379,6 +379,16 @@ func CheckKey(key string) error {
 	return nil
 }
 
+// Shut returns d fixed to its off variant.
+func (d *Definition) Shut() *Definition {
+	out := *d
+	out.Targeting = nil
+	if _, ok := d.Variants[d.Off()]; ok {
+		out.DefaultVariant = d.Off()
+	}
+	return &out
+}
+
 // Encode returns the definition in flagd's form, with references resolved, in canonical form: equal definitions have
 // equal bytes.
 func (d *Definition) Encode() json.RawMessage {

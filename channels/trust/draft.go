@@ -2,6 +2,7 @@ package trust
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -27,8 +28,10 @@ type Draft struct {
 	root    *metadata.Metadata[metadata.RootType]
 	targets *metadata.Metadata[metadata.TargetsType]
 	list    *metadata.Metadata[metadata.TargetsType] // of releases
+	parts   *metadata.Metadata[metadata.TargetsType] // of flags; nil: nobody listed any
 	changed map[string]bool                          // by role
 	dropped []string                                 // who signed what is changed
+	removed []string                                 // paths of files that are needed no more
 }
 
 // NewDraft begins a change of what a ledger says; nil: there is none yet.
@@ -60,8 +63,25 @@ func (d *Draft) take(f *File) error {
 		d.targets, err = clone(f.targets)
 	case RoleReleases:
 		d.list, err = clone(f.targets)
+	case RoleFlags:
+		d.parts, err = clone(f.targets)
 	}
 	return err
+}
+
+// lists are the files that the policy and what it delegates to are in, by role; without those that are not there.
+func (d *Draft) lists() (all []draftFile) {
+	for _, f := range []draftFile{{RoleTargets, d.targets}, {RoleReleases, d.list}, {RoleFlags, d.parts}} {
+		if f.m != nil {
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+type draftFile struct {
+	role string
+	m    *metadata.Metadata[metadata.TargetsType]
 }
 
 func clone[T metadata.Roles](m *metadata.Metadata[T]) (*metadata.Metadata[T], error) {
@@ -84,18 +104,17 @@ func (d *Draft) edit(role string) {
 			d.dropped = append(d.dropped, q.Signed...)
 		}
 	}
-	switch role {
-	case RoleRoot:
+	if role == RoleRoot {
 		if d.root.Signed.Expires = expires; w == nil { // no root may be left out, and one that waits never counted
 			d.root.Signed.Version++
 		}
 		d.root.ClearSignatures()
-	case RoleTargets:
-		d.targets.Signed.Version, d.targets.Signed.Expires = d.targets.Signed.Version+1, expires
-		d.targets.ClearSignatures()
-	case RoleReleases:
-		d.list.Signed.Version, d.list.Signed.Expires = d.list.Signed.Version+1, expires
-		d.list.ClearSignatures()
+	}
+	for _, f := range d.lists() {
+		if f.role == role {
+			f.m.Signed.Version, f.m.Signed.Expires = f.m.Signed.Version+1, expires
+			f.m.ClearSignatures()
+		}
 	}
 }
 
@@ -129,32 +148,41 @@ func (d *Draft) Found(f Foundation) error {
 	for _, role := range []string{RoleRoot, RoleTargets, RoleReleases} {
 		d.edit(role)
 	}
-	if err := d.assign(f.Signers, f.Threshold, f.Online, f.Channels); err != nil {
+	if err := d.assign(assignment{f.Signers, f.Threshold, f.Online, f.Channels, nil, 0}); err != nil {
 		return err
 	}
 	return d.setPolicy(Policy{Floor: f.Floor})
 }
 
+// assignment is who signs what.
+type assignment struct {
+	signers   []Key
+	threshold int
+	online    []Key
+	channels  []string
+
+	flagSigners   []Key // none: flags are unsigned
+	flagThreshold int
+}
+
 // assign says who signs what, in root and targets.
-func (d *Draft) assign(signers []Key, threshold int, online []Key, channels []string) error {
+func (d *Draft) assign(a assignment) error {
 	people, engines := map[string]*metadata.Key{}, map[string]*metadata.Key{}
-	owners := map[string]bool{}
-	for _, k := range signers {
-		if owners[k.Name] || people[k.id()] != nil {
-			return fmt.Errorf("%s is there twice: each signer has one key", k.Name)
-		}
-		owners[k.Name], people[k.id()] = true, k.tuf()
+	if err := addPeople(people, a.signers, a.threshold); err != nil {
+		return err
 	}
-	for _, k := range online {
-		if people[k.id()] != nil {
+	others := map[string]*metadata.Key{}
+	if len(a.flagSigners) > 0 {
+		if err := addPeople(others, a.flagSigners, a.flagThreshold); err != nil {
+			return fmt.Errorf("flags: %w", err)
+		}
+	}
+	for _, k := range a.online {
+		if person := cmp.Or(people[k.id()], others[k.id()]); person != nil {
 			return fmt.Errorf("the key of %s can't be the engine's too: whoever takes the engine over would sign in that name",
-				people[k.id()].UnrecognizedFields[nameField])
+				person.UnrecognizedFields[nameField])
 		}
 		engines[k.id()] = k.tuf()
-	}
-	if threshold < LeastThreshold || threshold > len(people) {
-		return fmt.Errorf("%d of %d signers can't be asked for: it takes at least %d, and not more than there are",
-			threshold, len(people), LeastThreshold)
 	}
 	offlineIDs, onlineIDs := slices.Sorted(maps.Keys(people)), slices.Sorted(maps.Keys(engines))
 	all := maps.Clone(people)
@@ -162,19 +190,41 @@ func (d *Draft) assign(signers []Key, threshold int, online []Key, channels []st
 	d.root.Signed.Keys = all
 	for role, ids := range map[string][]string{RoleRoot: offlineIDs, RoleTargets: offlineIDs, RoleSnapshot: onlineIDs,
 		RoleTimestamp: onlineIDs} {
-		need := threshold
+		need := a.threshold
 		if !isOffline(role) {
 			need = 1
 		}
 		d.root.Signed.Roles[role] = &metadata.Role{KeyIDs: ids, Threshold: need}
 	}
-	roles := []metadata.DelegatedRole{{Name: RoleReleases, KeyIDs: offlineIDs, Threshold: threshold, Terminating: true,
-		Paths: []string{releasePrefix + "*"}}}
-	for _, name := range slices.Sorted(slices.Values(channels)) {
+	roles := []metadata.DelegatedRole{{Name: RoleReleases, KeyIDs: offlineIDs, Threshold: a.threshold,
+		Terminating: true, Paths: []string{releasePrefix + "*"}}}
+	if len(others) > 0 {
+		roles = append(roles, metadata.DelegatedRole{Name: RoleFlags, KeyIDs: slices.Sorted(maps.Keys(others)),
+			Threshold: a.flagThreshold, Terminating: true, Paths: flagPaths()})
+	}
+	for _, name := range slices.Sorted(slices.Values(a.channels)) {
 		roles = append(roles, metadata.DelegatedRole{Name: ChannelRole(name), KeyIDs: onlineIDs, Threshold: 1,
 			Terminating: true, Paths: []string{HeadTarget(name)}})
 	}
-	d.targets.Signed.Delegations.Keys, d.targets.Signed.Delegations.Roles = all, roles
+	delegated := maps.Clone(all)
+	maps.Copy(delegated, others)
+	d.targets.Signed.Delegations.Keys, d.targets.Signed.Delegations.Roles = delegated, roles
+	return nil
+}
+
+// addPeople adds the keys of people who sign something.
+func addPeople(to map[string]*metadata.Key, signers []Key, threshold int) error {
+	owners := map[string]bool{}
+	for _, k := range signers {
+		if owners[k.Name] || to[k.id()] != nil {
+			return fmt.Errorf("%s is there twice: each signer has one key", k.Name)
+		}
+		owners[k.Name], to[k.id()] = true, k.tuf()
+	}
+	if threshold < LeastThreshold || threshold > len(to) {
+		return fmt.Errorf("%d of %d signers can't be asked for: it takes at least %d, and not more than there are",
+			threshold, len(to), LeastThreshold)
+	}
 	return nil
 }
 
@@ -311,6 +361,10 @@ type Rotation struct {
 	Online    []Key    // empty: as they are
 	Channels  []string // signed from now on, beside those that are
 	Unsigned  []string // channels that need no signatures any more
+
+	FlagSigners   []Key // who signs flags from now on; empty: who did, if anybody
+	FlagThreshold int   // 0: as it is, or LeastThreshold
+	UnsignedFlags bool  // nobody signs flags any more
 }
 
 // Rotate makes the next version of every file.
@@ -347,10 +401,36 @@ func (d *Draft) Rotate(r Rotation) error {
 		}
 	}
 	slices.Sort(channels)
-	for _, role := range []string{RoleRoot, RoleTargets, RoleReleases} {
-		d.edit(role)
+	flagSigners, flagThreshold, err := d.flagSigners(r)
+	if err != nil {
+		return err
 	}
-	return d.assign(append(signers, r.Add...), threshold, online, slices.Compact(channels))
+	if len(flagSigners) == 0 {
+		d.dropFlags()
+	}
+	d.edit(RoleRoot)
+	for _, f := range d.lists() {
+		d.edit(f.role)
+	}
+	return d.assign(assignment{append(signers, r.Add...), threshold, online, slices.Compact(channels), flagSigners,
+		flagThreshold})
+}
+
+// flagSigners returns who signs flags after a rotation; none: nobody.
+func (d *Draft) flagSigners(r Rotation) (keys []Key, threshold int, err error) {
+	if r.UnsignedFlags {
+		return nil, 0, nil
+	}
+	if is, ok := delegatedRole(d.targets, RoleFlags); ok {
+		if keys, err = is.members(); err != nil {
+			return nil, 0, err
+		}
+		threshold = is.threshold
+	}
+	if len(r.FlagSigners) > 0 {
+		keys = r.FlagSigners
+	}
+	return keys, cmp.Or(r.FlagThreshold, threshold, LeastThreshold), nil
 }
 
 // members returns the keys of a role.
@@ -403,15 +483,12 @@ func (d *Draft) Sign(by Signer) (signed []string, err error) {
 			return nil, err
 		}
 	}
-	if d.targets != nil && d.isOpen(RoleTargets) {
-		v := d.targets.Signed
-		if err := add(RoleTargets, v.Version, v, &d.targets.Signatures, d.idOf(RoleTargets, key)); err != nil {
-			return nil, err
+	for _, f := range d.lists() {
+		if !d.isOpen(f.role) {
+			continue
 		}
-	}
-	if d.list != nil && d.isOpen(RoleReleases) {
-		v := d.list.Signed
-		if err := add(RoleReleases, v.Version, v, &d.list.Signatures, d.idOf(RoleReleases, key)); err != nil {
+		v := f.m.Signed
+		if err := add(f.role, v.Version, v, &f.m.Signatures, d.idOf(f.role, key)); err != nil {
 			return nil, err
 		}
 	}
@@ -425,7 +502,7 @@ func (d *Draft) isOpen(role string) bool { return d.changed[role] || d.from.wait
 // may not.
 func (d *Draft) idOf(name string, k Key) string {
 	var roles []role
-	if name == RoleReleases {
+	if name == RoleReleases || name == RoleFlags {
 		if r, ok := delegatedRole(d.targets, name); ok {
 			roles = append(roles, r)
 		}
@@ -451,7 +528,7 @@ func (d *Draft) idOf(name string, k Key) string {
 // MaySign reports whether a key may sign anything here.
 func (d *Draft) MaySign(key Key) bool {
 	return d.root != nil && (d.idOf(RoleRoot, key) != "" || d.idOf(RoleTargets, key) != "" ||
-		d.targets != nil && d.idOf(RoleReleases, key) != "")
+		d.targets != nil && (d.idOf(RoleReleases, key) != "" || d.idOf(RoleFlags, key) != ""))
 }
 
 // Files returns the files to write, nil to remove one: what is changed, without what that or a newer file replaces.
@@ -468,6 +545,9 @@ func (d *Draft) Files() (map[string][]byte, error) {
 		if w := d.from.waiting(role); w != nil {
 			files[w.Path] = nil
 		}
+		if len(data) >= maxSize(role) {
+			return fmt.Errorf("write %s: it would be larger than %d bytes", FileName(role, version), maxSize(role))
+		}
 		files[FileName(role, version)] = append(bytes.TrimSpace(data), '\n')
 		return nil
 	}
@@ -475,14 +555,11 @@ func (d *Draft) Files() (map[string][]byte, error) {
 		return nil, errNoSigners
 	}
 	err := put(RoleRoot, d.root.Signed.Version, d.root)
-	if d.targets != nil {
-		err = errors.Join(err, put(RoleTargets, d.targets.Signed.Version, d.targets))
-	}
-	if d.list != nil {
-		err = errors.Join(err, put(RoleReleases, d.list.Signed.Version, d.list))
+	for _, f := range d.lists() {
+		err = errors.Join(err, put(f.role, f.m.Signed.Version, f.m))
 	}
 	if len(files) > 0 {
-		for _, name := range d.from.Replaced {
+		for _, name := range append(d.removed, d.from.Replaced...) {
 			files[name] = nil
 		}
 	}

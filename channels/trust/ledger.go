@@ -61,12 +61,14 @@ type Ledger struct {
 	Roots    []*File  // those that count, oldest first, each signed by the one before
 	Targets  *File    // counts; nil: none does
 	Releases *File    // counts; nil: none does
+	Flags    *File    // counts; nil: none does
 	Waiting  []*File  // lack signatures, by role and version
 	Replaced []string // paths of files that newer ones replaced
 	Faults   []manifest.Fault
 
 	Policy   Policy             // of Targets
 	Listed   map[string]Release // by Releases, by version
+	Parts    []Part             // of flags, by Flags
 	proposed map[string]Release // by the newest waiting releases file
 }
 
@@ -93,7 +95,7 @@ func Read(c *manifest.Cache, files fs.FS) *Ledger {
 	for _, e := range entries {
 		m := filePattern().FindStringSubmatch(e.Name())
 		if m == nil {
-			r.faults = append(r.faults, manifest.UnusedEntry(Dir, e, "only N.root.json, N.targets.json and N.releases.json are"))
+			r.faults = append(r.faults, manifest.UnusedEntry(Dir, e, "only N.root.json, N.targets.json, N.releases.json and N.flags.json are"))
 			continue
 		}
 		if len(r.byRole[m[2]]) >= maxVersions {
@@ -193,15 +195,16 @@ func (r *reader) judge() *Ledger {
 	}
 	if root != nil {
 		l.Targets = r.judgeTargets(l, RoleTargets, rootRole(root.root, RoleTargets))
-		r.judgeReleases(l)
+		l.Releases = r.judgeDelegated(l, RoleReleases)
+		l.Flags = r.judgeDelegated(l, RoleFlags)
 	}
 	if len(l.Roots) == 0 { // nothing that an incomplete root says counts
-		for _, f := range []*File{l.Targets, l.Releases} {
+		for _, f := range []*File{l.Targets, l.Releases, l.Flags} {
 			if f != nil {
 				l.Waiting = append(l.Waiting, f)
 			}
 		}
-		l.Targets, l.Releases = nil, nil
+		l.Targets, l.Releases, l.Flags = nil, nil, nil
 	}
 	r.readContents(l)
 	l.Faults = manifest.Sort(r.faults)
@@ -296,32 +299,40 @@ func (r *reader) judgeTargets(l *Ledger, name string, signers role) (counts *Fil
 	return counts
 }
 
-func (r *reader) judgeReleases(l *Ledger) {
+// judgeDelegated counts the signatures of a role that the policy delegates to.
+func (r *reader) judgeDelegated(l *Ledger, name string) *File {
 	targets := l.Targets
 	if targets == nil {
 		if targets = l.waiting(RoleTargets); targets == nil {
-			for _, f := range r.byRole[RoleReleases] {
+			for _, f := range r.byRole[name] {
 				r.fault(f.Path, manifest.UnknownReference, "counts for nothing: there is no N.targets.json that says who signs it")
 			}
-			return
+			return nil
 		}
 	}
-	signers, ok := delegatedRole(targets.targets, RoleReleases)
-	if !ok {
+	signers, ok := delegatedRole(targets.targets, name)
+	switch {
+	case !ok && name == RoleReleases:
 		r.fault(targets.Path, manifest.Missing, "does not say who signs releases")
-		return
+		return nil
+	case !ok:
+		for _, f := range r.byRole[name] {
+			r.warn(f.Path, manifest.UnknownReference, "counts for nothing: %s does not say who signs %s", targets.Path, name)
+		}
+		return nil
 	}
 	r.checkSigners(targets.Path, signers)
 	for _, d := range targets.targets.Signed.Delegations.Roles {
 		if strings.HasPrefix(d.Name, channelPrefix) {
-			r.checkOffline(targets.Path, RoleReleases, signers.ids, d.KeyIDs, signers.keys)
+			r.checkOffline(targets.Path, name, signers.ids, d.KeyIDs, signers.keys)
 		}
 	}
-	if counts := r.judgeTargets(l, RoleReleases, signers); l.Targets != nil {
-		l.Releases = counts
-	} else if counts != nil {
+	counts := r.judgeTargets(l, name, signers)
+	if l.Targets == nil && counts != nil {
 		l.Waiting = append(l.Waiting, counts)
+		return nil
 	}
+	return counts
 }
 
 // readContents reads what the files say of releases.
@@ -330,7 +341,14 @@ func (r *reader) readContents(l *Ledger) {
 		var err error
 		if l.Policy, err = readPolicy(f.targets.Signed.UnrecognizedFields); err != nil {
 			r.fault(f.Path, manifest.WrongValue, "counts for nothing: %v", err)
-			l.Targets, l.Releases = nil, nil
+			l.Targets, l.Releases, l.Flags = nil, nil, nil
+		}
+	}
+	if f := l.Flags; f != nil {
+		var err error
+		if l.Parts, err = readParts(f.targets.Signed.Targets); err != nil {
+			r.fault(f.Path, manifest.WrongValue, "counts for nothing: %v", err)
+			l.Flags = nil
 		}
 	}
 	list := func(f *File) map[string]Release {
@@ -350,7 +368,7 @@ func (r *reader) readContents(l *Ledger) {
 }
 
 func roleOrder(role string) int {
-	return slices.Index([]string{RoleRoot, RoleTargets, RoleReleases}, role)
+	return slices.Index([]string{RoleRoot, RoleTargets, RoleReleases, RoleFlags}, role)
 }
 
 // waiting returns the newest file of a role that waits for signatures; nil: none does.
@@ -366,7 +384,7 @@ func (l *Ledger) waiting(role string) (newest *File) {
 // Counting returns the files that count, in the order in which they are verified.
 func (l *Ledger) Counting() []*File {
 	all := slices.Clone(l.Roots)
-	for _, f := range []*File{l.Targets, l.Releases} {
+	for _, f := range []*File{l.Targets, l.Releases, l.Flags} {
 		if f != nil {
 			all = append(all, f)
 		}
@@ -422,12 +440,12 @@ func (l *Ledger) Binds(channel string) bool {
 	return slices.Contains(l.Channels(), channel)
 }
 
-// InForce returns the newest root, the policy and the list of releases, as far as they count.
+// InForce returns the newest root, the policy, the list of releases and that of flags, as far as they count.
 func (l *Ledger) InForce() (files []*File) {
 	if l == nil {
 		return nil
 	}
-	for _, f := range []*File{l.Root(), l.Targets, l.Releases} {
+	for _, f := range []*File{l.Root(), l.Targets, l.Releases, l.Flags} {
 		if f != nil {
 			files = append(files, f)
 		}
@@ -439,8 +457,12 @@ func (l *Ledger) InForce() (files []*File) {
 func (l *Ledger) Expiring(now time.Time) (notes []string) {
 	for _, f := range l.InForce() {
 		if f.IsExpiring(now) {
-			notes = append(notes, fmt.Sprintf("trust: %s expires at %s, and then nothing new runs: sluice trust rotate", f.Path,
-				words.FormatTime(f.Expires)))
+			stops := "nothing new runs"
+			if f == l.Flags {
+				stops = "cells take no new flags"
+			}
+			notes = append(notes, fmt.Sprintf("trust: %s expires at %s, and then %s: sluice trust rotate", f.Path,
+				words.FormatTime(f.Expires), stops))
 		}
 	}
 	return notes
@@ -449,6 +471,9 @@ func (l *Ledger) Expiring(now time.Time) (notes []string) {
 // Expires returns the file that expires first, of those that a release depends on; nil: none counts.
 func (l *Ledger) Expires() (first *File) {
 	for _, f := range l.InForce() {
+		if f == l.Flags {
+			continue
+		}
 		if first == nil || f.Expires.Before(first.Expires) {
 			first = f
 		}
@@ -536,7 +561,7 @@ func (l *Ledger) Online() []Key {
 }
 
 func isOffline(role string) bool {
-	return role == RoleRoot || role == RoleTargets || role == RoleReleases
+	return role == RoleRoot || role == RoleTargets || role == RoleReleases || role == RoleFlags
 }
 
 // keys returns the keys of roles, by name.
@@ -560,9 +585,11 @@ func (l *Ledger) keys(of func(role string) bool) []Key {
 					add(rootRole(f.root, name))
 				}
 			}
-		case f.Role == RoleTargets && of(RoleReleases):
-			if r, ok := delegatedRole(f.targets, RoleReleases); ok {
-				add(r)
+		case f.Role == RoleTargets:
+			for _, name := range []string{RoleReleases, RoleFlags} {
+				if r, ok := delegatedRole(f.targets, name); ok && of(name) {
+					add(r)
+				}
 			}
 		}
 	}

@@ -235,6 +235,9 @@ func (l *Ledger) SignServed(heads map[string]*Head, before int64, now time.Time,
 		RoleTargets + ".json":  describe(l.Targets.Version, l.Targets.Data),
 		RoleReleases + ".json": describe(l.Releases.Version, l.Releases.Data),
 	}
+	if f := l.Flags; f != nil {
+		snapshot.Signed.Meta[RoleFlags+".json"] = describe(f.Version, f.Data)
+	}
 	for channel, h := range heads {
 		snapshot.Signed.Meta[ChannelRole(channel)+".json"] = describe(h.Version, h.Data)
 	}
@@ -272,6 +275,9 @@ func (p *Published) Bundle(channel string, have int64) Bundle {
 			b.Roots = append(b.Roots, f.Data)
 		}
 	}
+	if f := p.Ledger.Flags; f != nil {
+		b.Roles[RoleFlags] = f.Data
+	}
 	if h := p.Heads[channel]; h != nil {
 		b.Roles[ChannelRole(channel)] = h.Data
 	}
@@ -291,6 +297,9 @@ func (p *Published) File(name string) []byte {
 	add(RoleSnapshot, p.Served.Version, p.Served.Snapshot)
 	add(RoleTargets, p.Ledger.Targets.Version, p.Ledger.Targets.Data)
 	add(RoleReleases, p.Ledger.Releases.Version, p.Ledger.Releases.Data)
+	if f := p.Ledger.Flags; f != nil {
+		add(RoleFlags, f.Version, f.Data)
+	}
 	for channel, h := range p.Heads {
 		add(ChannelRole(channel), h.Version, h.Data)
 	}

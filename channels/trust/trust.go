@@ -4,6 +4,7 @@
 //	trust/N.root.json       who signs what; 2 of 3, say, signed by themselves and by those of N-1
 //	trust/N.targets.json    the policy: the floor, what is revoked, who signs releases, which channels are signed
 //	trust/N.releases.json   a target for each release that may run: its digest, and the channels it may run in
+//	trust/N.flags.json      where flags are signed: a target for each part of their bundles
 //	channels/X/head.tuf.json, snapshot, timestamp    what the engine picked, by its online key
 //
 // Read returns the Ledger of a repository: the files that have their signatures, and those that wait for some. A Draft
@@ -70,7 +71,7 @@ func FileName(role string, version int64) string {
 }
 
 var filePattern = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`^([1-9][0-9]{0,8})\.(root|targets|releases)\.json$`)
+	return regexp.MustCompile(`^([1-9][0-9]{0,8})\.(root|targets|releases|flags)\.json$`)
 })
 
 const (

@@ -44,6 +44,10 @@ type Trusted struct {
 	Policy  Policy
 	Listed  map[string]Release // by version
 	Until   time.Time          // the first of the files expires then
+
+	FlagsSigned bool   // the policy says so
+	Parts       []Part // of flags, as signed
+	FlagsFault  error  // why no flags may be taken though they are signed; nil: those of Parts may
 }
 
 // Check returns why the channel's cells may not run a release with a digest; nil: they may (T1).
@@ -83,8 +87,8 @@ func (s State) Equal(other State) bool {
 		bytes.Equal(s.Snapshot, other.Snapshot) && maps.EqualFunc(s.Roles, other.Roles, bytes.Equal)
 }
 
-// Files returns the files of a state with who signed them: the root, the policy, the releases and a channel's head, as
-// far as they are there. Nothing is said of the time.
+// Files returns the files of a state with who signed them: the root, the policy, the releases, the flags and a channel's
+// head, as far as they are there. Nothing is said of the time.
 func (s State) Files(channel string) (files []*File, err error) {
 	root, fault := parse[metadata.RootType](RoleRoot, RoleRoot, s.Root)
 	if fault != nil {
@@ -95,7 +99,7 @@ func (s State) Files(channel string) (files []*File, err error) {
 		Quorums: []Quorum{rootRole(root, RoleRoot).count(root)}})
 	by := rootRole(root, RoleTargets)
 	var policy *metadata.Metadata[metadata.TargetsType]
-	for _, name := range []string{RoleTargets, RoleReleases, ChannelRole(channel)} {
+	for _, name := range []string{RoleTargets, RoleReleases, RoleFlags, ChannelRole(channel)} {
 		data := s.Roles[name]
 		if data == nil {
 			continue
@@ -110,7 +114,10 @@ func (s State) Files(channel string) (files []*File, err error) {
 		case policy == nil:
 			return files, fmt.Errorf("the %s file: there is no policy that says who signs it", name)
 		default:
-			by, _ = delegatedRole(policy, name) // nobody: then no signature counts
+			var signs bool
+			if by, signs = delegatedRole(policy, name); !signs && name == RoleFlags {
+				continue // flags are signed no more
+			} // nobody: then no signature counts
 		}
 		files = append(files, &File{Path: name, Role: name, Version: m.Signed.Version, Data: data,
 			Digest: releases.DigestBytes(data), Expires: m.Signed.Expires, targets: m, Quorums: []Quorum{by.count(m)}})
@@ -124,23 +131,16 @@ var ErrExpired = errors.New("expired")
 // ErrMissing is the cause where a file is not there. It may come.
 var ErrMissing = errors.New("is missing")
 
-// Verify verifies what a channel's cell is told against what it believed last, at one instant (T6). The returned State
-// is to be kept even with an error: it is as far as the verification came, and never older than s (T3).
-func Verify(s State, b Bundle, channel string, now time.Time) (*Trusted, State, error) {
-	v := verifier{state: s, bundle: b, now: now}
-	v.state.Roles = maps.Clone(s.Roles)
-	t, err := v.run(channel)
-	return t, v.state, err
-}
-
-type verifier struct {
+// verification is one verification: of a bundle against a state, at an instant.
+type verification struct {
+	known  *Verifier
 	state  State
 	bundle Bundle
 	now    time.Time
 	set    *trustedmetadata.TrustedMetadata
 }
 
-func (v *verifier) run(channel string) (*Trusted, error) {
+func (v *verification) run(channel string) (*Trusted, error) {
 	if err := v.followRoots(); err != nil {
 		return nil, err
 	}
@@ -151,15 +151,15 @@ func (v *verifier) run(channel string) (*Trusted, error) {
 		return nil, err
 	}
 	for _, role := range []string{RoleTargets, RoleReleases, ChannelRole(channel)} {
-		delegator := RoleTargets
-		if role == RoleTargets {
-			delegator = RoleRoot
-		}
-		if err := v.updateRole(role, delegator); err != nil {
+		if err := v.updateRole(role); err != nil {
 			return nil, err
 		}
 	}
-	return v.conclude(channel)
+	t, err := v.conclude(channel)
+	if err == nil {
+		v.verifyFlags(t)
+	}
+	return t, err
 }
 
 // refused says which role's file an error is about.
@@ -174,16 +174,11 @@ func refused(role string, err error) error {
 func faulty(f *manifest.Fault) error { return errors.New(strings.TrimPrefix(f.String(), f.File+": ")) }
 
 // followRoots begins with the newest root that was kept (T2), and follows the ones after it.
-func (v *verifier) followRoots() error {
-	before, fault := parse[metadata.RootType](RoleRoot, RoleRoot, v.state.Root)
-	if fault != nil {
-		return fmt.Errorf("the root that this cell has: %w", faulty(fault))
-	}
-	set, err := trustedmetadata.New(v.state.Root)
+func (v *verification) followRoots() error {
+	before, err := v.openRoot()
 	if err != nil {
 		return fmt.Errorf("the root that this cell has: %w", err)
 	}
-	set.RefTime, v.set = v.now, set
 	followed := 0
 	for _, data := range v.bundle.Roots {
 		root, fault := parse[metadata.RootType](RoleRoot, RoleRoot, data)
@@ -201,7 +196,7 @@ func (v *verifier) followRoots() error {
 		case followed == MaxRotations:
 			return nil
 		}
-		if _, err := set.UpdateRoot(data); err != nil {
+		if _, err := v.set.UpdateRoot(data); err != nil {
 			return refused(RoleRoot, err)
 		}
 		before, v.state.Root, followed = root, data, followed+1
@@ -222,7 +217,7 @@ func sameContent[T metadata.Roles](a, b *metadata.Metadata[T]) error {
 	return nil
 }
 
-func (v *verifier) updateTimestamp() error {
+func (v *verification) updateTimestamp() error {
 	if v.set.Root.Signed.IsExpired(v.now) {
 		return refused(RoleRoot, ErrExpired)
 	}
@@ -263,8 +258,8 @@ func (v *verifier) updateTimestamp() error {
 }
 
 // updateSnapshot binds the next snapshot to what the kept one says of the files that the channel's cell reads. Another
-// channel may end, and its head is no concern of this cell.
-func (v *verifier) updateSnapshot(channel string) error {
+// channel may end, and its head is no concern of this cell; so may the signing of flags.
+func (v *verification) updateSnapshot(channel string) error {
 	kept := ErrMissing
 	if v.state.Snapshot != nil { // an error is no reason to stop: a newer one may be there
 		_, kept = v.set.UpdateSnapshot(v.state.Snapshot, true)
@@ -288,7 +283,7 @@ func (v *verifier) updateSnapshot(channel string) error {
 	if before != nil {
 		own := ChannelRole(channel) + ".json"
 		maps.DeleteFunc(before.Signed.Meta, func(name string, _ *metadata.MetaFiles) bool {
-			return strings.HasPrefix(name, channelPrefix) && name != own
+			return strings.HasPrefix(name, channelPrefix) && name != own || name == RoleFlags+".json"
 		})
 	}
 	if _, err := v.set.UpdateSnapshot(data, false); err != nil {
@@ -299,13 +294,16 @@ func (v *verifier) updateSnapshot(channel string) error {
 }
 
 // updateRole verifies a file of targets: what the bundle has or, if it has none, what was kept.
-func (v *verifier) updateRole(role, delegator string) error {
+func (v *verification) updateRole(role string) error {
 	kept, data := v.state.Roles[role], v.bundle.Roles[role]
 	if data == nil {
 		data = kept
 	}
 	if data == nil {
 		return refused(role, ErrMissing)
+	}
+	if v.reuse(role, data) {
+		return nil
 	}
 	next, fault := parse[metadata.TargetsType](role, role, data)
 	if fault != nil {
@@ -314,6 +312,7 @@ func (v *verifier) updateRole(role, delegator string) error {
 	if bytes.Equal(kept, data) {
 		kept = nil // it is the same
 	}
+	delegator, _ := v.delegatorOf(role)
 	if before, fault := parse[metadata.TargetsType](role, role, kept); fault == nil &&
 		v.mayStillSign(role, delegator, before) {
 		switch {
@@ -333,12 +332,13 @@ func (v *verifier) updateRole(role, delegator string) error {
 		v.state.Roles = map[string][]byte{}
 	}
 	v.state.Roles[role] = data
+	v.remember(role, data)
 	return nil
 }
 
 // mayStillSign reports whether those who signed a kept file may sign it now. If not, its version binds nobody: whoever
 // had a key that was rotated away could have signed the greatest number, and the cell would take nothing for ever.
-func (v *verifier) mayStillSign(role, delegator string, kept *metadata.Metadata[metadata.TargetsType]) bool {
+func (v *verification) mayStillSign(role, delegator string, kept *metadata.Metadata[metadata.TargetsType]) bool {
 	if delegator == RoleRoot {
 		return rootRole(v.set.Root, role).count(kept).Held()
 	}
@@ -347,7 +347,7 @@ func (v *verifier) mayStillSign(role, delegator string, kept *metadata.Metadata[
 }
 
 // conclude reads what the verified files say.
-func (v *verifier) conclude(channel string) (*Trusted, error) {
+func (v *verification) conclude(channel string) (*Trusted, error) {
 	targets, list, head := v.set.Targets[RoleTargets].Signed, v.set.Targets[RoleReleases].Signed,
 		v.set.Targets[ChannelRole(channel)].Signed
 	t := &Trusted{Channel: channel, Until: v.set.Root.Signed.Expires}
@@ -355,7 +355,7 @@ func (v *verifier) conclude(channel string) (*Trusted, error) {
 	if t.Policy, err = readPolicy(targets.UnrecognizedFields); err != nil {
 		return nil, refused(RoleTargets, err)
 	}
-	if t.Listed, err = readReleases(list.Targets); err != nil {
+	if t.Listed, err = v.releases(); err != nil {
 		return nil, refused(RoleReleases, err)
 	}
 	target := head.Targets[HeadTarget(channel)]

@@ -32,7 +32,7 @@ func (c *channel) channelFlags() map[string]json.RawMessage {
 		switch _, ok := all[key]; {
 		case ok:
 		case decided[d.Feature()]:
-			all[key] = shutDefinition(d).Encode()
+			all[key] = d.Shut().Encode()
 		default:
 			all[key] = c.planner.encodeDefinition(d)
 		}
@@ -54,16 +54,6 @@ func byPrecedence(states []*channelState) []*channelState {
 		return cmp.Or(cmp.Compare(published(x), published(y)), x.record.At.Compare(y.record.At))
 	})
 	return in
-}
-
-// shutDefinition returns d fixed to its off variant.
-func shutDefinition(d *flags.Definition) *flags.Definition {
-	out := *d
-	out.Targeting = nil
-	if _, ok := d.Variants[d.Off()]; ok {
-		out.DefaultVariant = d.Off()
-	}
-	return &out
 }
 
 // flagsByFeature returns a tree's definitions by feature.

@@ -254,6 +254,23 @@ func (r *Repository) List(version string, digest releases.Digest, channels ...st
 		"custom": JSON{"channels": channels}}
 }
 
+// SignFlags has the signers say that ada and grace sign flags, and these sign parts of bundles.
+func (r *Repository) SignFlags(parts ...trust.Part) {
+	delegations := r.Roles[trust.RoleTargets].Signed["delegations"].(JSON)
+	roles := delegations["roles"].([]any)
+	if r.Roles[trust.RoleFlags] == nil {
+		delegations["roles"] = append(roles, JSON{"name": trust.RoleFlags,
+			"keyids": []string{KeyID("ada"), KeyID("grace")}, "threshold": 2, "terminating": true, "paths": []string{"flags/*/*", "announcements/*/*"}})
+		r.Roles[trust.RoleFlags] = &Doc{By: []string{"ada", "grace"}, Signed: JSON{"_type": "targets",
+			"spec_version": "1.0.31", "version": FirstVersion, "expires": expiry(r.Now.Add(trust.Lifetime))}}
+	}
+	targets := JSON{}
+	for _, p := range parts {
+		targets[p.Name+"/"+p.SHA256] = JSON{"length": p.Length, "hashes": JSON{"sha256": p.SHA256}, "custom": p.Custom}
+	}
+	r.Roles[trust.RoleFlags].Signed["targets"] = targets
+}
+
 // Restrict has the signers set the floor, and revoke releases.
 func (r *Repository) Restrict(floor string, revoked ...string) {
 	why := JSON{}
