@@ -11,8 +11,11 @@ import (
 
 	"github.com/sluice-cd/sluice/channels/trust"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/flags/repository"
+	"github.com/sluice-cd/sluice/flags/signed"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/internal/overlay"
+	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -82,10 +85,17 @@ type SignTrust struct {
 	Signer   trust.Signer
 	Releases []string
 	Channels []string // that the releases may run in; empty: all that need signatures
+
+	// Flags is the flags repository, of whose definitions and announcements bundles may consist; nil: it is not signed.
+	Flags      *repository.Tree
+	NewestOnly bool // what was signed of flags before, and Flags does not say, may not be served any more
 }
 
 func (t SignTrust) Message() (subject, body string) {
-	if len(t.Releases) == 0 {
+	switch {
+	case len(t.Releases) == 0 && t.Flags != nil:
+		return "sign flags", ""
+	case len(t.Releases) == 0:
 		return "sign the trust files", ""
 	}
 	return "sign " + strings.Join(t.Releases, ", "), ""
@@ -113,7 +123,43 @@ func (t SignTrust) Edit(s *Releases, _ Person, now time.Time) (Edit, error) {
 			return Edit{}, Fail(err, "sluice trust status shows what is signed")
 		}
 	}
-	return s.finishTrust(d, t.Signer)
+	if t.Flags == nil {
+		return s.finishTrust(d, t.Signer)
+	}
+	added, gone, err := s.listFlags(d, t.Flags, t.NewestOnly)
+	if err != nil {
+		return Edit{}, err
+	}
+	e, err := s.finishTrust(d, t.Signer)
+	if err == nil && added+gone > 0 {
+		e.Summary += fmt.Sprintf("; of flags, %s new, %s no longer signed", words.Count(added, "part"),
+			words.Count(gone, "part"))
+	}
+	return e, err
+}
+
+// listFlags lists what bundles of flags may consist of.
+func (s *Releases) listFlags(d *trust.Draft, t *repository.Tree, only bool) (added, gone int, err error) {
+	if t.Invalid {
+		return 0, 0, &Error{Err: errors.New("the flags repository has faults"), Next: "mend it first: sluice flag lint",
+			Faults: Fatal(t.Faults)}
+	}
+	entries := map[string]bool{}
+	for name, c := range s.Desired.Channels {
+		entries[name] = c.Policy != nil && len(c.Policy.After) == 0
+	}
+	made, err := signed.Make(t, entries)
+	if err != nil {
+		return 0, 0, err
+	}
+	parts := make([]trust.Part, len(made))
+	for i, p := range made {
+		parts[i] = trust.Part(p)
+	}
+	if added, gone, err = d.ListParts(parts, only); err != nil {
+		return 0, 0, Fail(err, "sluice trust rotate --flag-signer NAME --flag-signer NAME says who signs flags")
+	}
+	return added, gone, nil
 }
 
 // RevokeTrust takes releases out of what may run: one version, or all below a floor.
@@ -162,6 +208,9 @@ func (r RotateTrust) Message() (subject, body string) {
 	}
 	for _, name := range r.Rotation.Remove {
 		lines = append(lines, "Signer-Removed: "+name)
+	}
+	for _, k := range r.Rotation.FlagSigners {
+		lines = append(lines, "Flag-Signer: "+k.Name+" "+k.Line())
 	}
 	return "rotate the trust files", strings.Join(lines, "\n")
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/sluice-cd/sluice/channels/trust"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/engine/edits"
+	"github.com/sluice-cd/sluice/flags/signed"
+	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -26,6 +28,7 @@ type status struct {
 	Floor    string            `json:"floor,omitempty"`
 	Revoked  map[string]string `json:"revoked,omitempty"`
 	Releases []release         `json:"releases"`
+	Flags    flagsStatus       `json:"flags"`
 	Faults   []string          `json:"faults,omitempty"`
 }
 
@@ -39,6 +42,14 @@ type file struct {
 	expiring bool
 }
 
+// flagsStatus says who signs flags, and what was signed.
+type flagsStatus struct {
+	Signers       []string `json:"signers"` // none: flags are unsigned
+	Threshold     int      `json:"threshold,omitempty"`
+	Flags         int      `json:"flags"`
+	Announcements int      `json:"announcements"`
+}
+
 type release struct {
 	Release  string          `json:"release"`
 	Digest   releases.Digest `json:"digest"`
@@ -46,7 +57,8 @@ type release struct {
 }
 
 func describe(s *edits.Releases, now time.Time) status {
-	v := status{Channels: []string{}, Files: []file{}, Waiting: []file{}, Releases: []release{}}
+	v := status{Channels: []string{}, Files: []file{}, Waiting: []file{}, Releases: []release{},
+		Flags: flagsStatus{Signers: []string{}}}
 	l := s.Desired.Trust
 	if l == nil {
 		return v
@@ -73,10 +85,31 @@ func describe(s *edits.Releases, now time.Time) status {
 	for _, r := range listed {
 		v.Releases = append(v.Releases, release{r.Version.String(), r.Digest, r.Channels})
 	}
+	v.Flags = describeFlags(l)
 	for _, f := range l.Faults {
 		v.Faults = append(v.Faults, f.String())
 	}
 	return v
+}
+
+func describeFlags(l *trust.Ledger) (f flagsStatus) {
+	keys, threshold := l.SignsFlags()
+	f.Threshold, f.Signers = threshold, []string{}
+	for _, k := range keys {
+		f.Signers = append(f.Signers, k.Name)
+	}
+	names := map[string]bool{} // several contents of one may be signed
+	for _, p := range l.Parts {
+		switch {
+		case names[p.Name]:
+		case strings.HasPrefix(p.Name, signed.FlagPrefix):
+			f.Flags++
+		default:
+			f.Announcements++
+		}
+		names[p.Name] = true
+	}
+	return f
 }
 
 const unsigned = "unsigned: no channel needs signatures, so whoever runs the control plane decides what cells run"
@@ -133,6 +166,12 @@ func printStatus(a *cli.App, v status) {
 		a.Stdout.PrintLine("revoked: %s: %s", version, v.Revoked[version])
 	}
 	printReleases(a, v.Releases)
+	if f := v.Flags; len(f.Signers) > 0 {
+		a.Stdout.PrintLine("flags: %s and %s signed; %d of %s sign them", words.Count(f.Flags, "flag"),
+			words.Count(f.Announcements, "announcement"), f.Threshold, words.Some(f.Signers, 8))
+	} else if v.Signed {
+		a.Stdout.PrintLine("flags: unsigned")
+	}
 	for _, f := range v.Faults {
 		a.Stdout.PrintLine("fault: %s", f)
 	}

@@ -92,21 +92,38 @@ may go back to, is listed as signed.`,
 func signVerb(a *cli.App) *cobra.Command {
 	var d edits.SignTrust
 	var key string
+	var flags bool
 	cmd := &cobra.Command{
 		Use:   "sign [RELEASE…]",
 		Short: "Sign releases, and all that waits for your signature",
 		Long: `With releases, lists them as allowed in the channels that need signatures, or in those that --channel names, and signs the list. Without,
-signs what other signers changed. Look at it before: sluice trust status, or --dry-run.`,
+signs what other signers changed. Look at it before: sluice trust status, or --dry-run.
+
+With --flags, lists each definition and each announcement of the flags repository, as its branch has them, beside those that were signed
+before: channels may still be at these. --newest-only takes them off.`,
 		Example: `  sluice trust sign 2026.11.3
-  sluice trust sign`,
+  sluice trust sign
+  sluice trust sign --flags`,
 		Args: cli.ArgumentCount(0, -1, "RELEASE"),
 	}
 	cmd.Flags().StringSliceVar(&d.Channels, "channel", nil,
 		"`CHANNEL` that the releases may run in; may be repeated (default: all that need signatures)")
+	cmd.Flags().BoolVar(&flags, "flags", false, "sign what the flags repository has")
+	cmd.Flags().BoolVar(&d.NewestOnly, "newest-only", false, "with --flags: nothing older may be served any more")
 	addKeyFlag(cmd, &key)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if d.Releases = args; len(args) == 0 && len(d.Channels) > 0 {
 			return cli.UsageError(cmd, "--channel is about releases: name them")
+		}
+		if d.NewestOnly && !flags {
+			return cli.UsageError(cmd, "--newest-only is about flags: --flags")
+		}
+		if flags {
+			s, err := a.FlagsRepository().ReadSnapshot(cmd.Context(), a, cmd)
+			if err != nil {
+				return fmt.Errorf("trust sign: %w", err)
+			}
+			d.Flags = s.Tree
 		}
 		return commit(a, cmd, key, currentSigners, func(by trust.Signer) edits.Decision[*edits.Releases] {
 			d.Signer = by
@@ -156,14 +173,17 @@ it too (sluice quarantine).`,
 
 func rotateVerb(a *cli.App) *cobra.Command {
 	var d edits.RotateTrust
-	var add []string
+	var add, flagSigners []string
 	var key string
 	cmd := &cobra.Command{
 		Use:   "rotate",
 		Short: "Change who signs, or sign everything for another year",
 		Long: `Makes the next version of every trust file, with your signature. Without flags nothing changes but the time at which they expire. The next
-root needs the signatures of enough signers as before, and of enough as after the change.`,
+root needs the signatures of enough signers as before, and of enough as after the change.
+
+Flags are unsigned until --flag-signer says who signs them. They may be other people than those who sign releases.`,
 		Example: `  sluice trust rotate
+  sluice trust rotate --flag-signer ada --flag-signer mia
   sluice trust rotate --add mia --remove linus
   sluice trust rotate --engine`,
 		Args: cli.ArgumentCount(0, 0, ""),
@@ -176,10 +196,20 @@ root needs the signatures of enough signers as before, and of enough as after th
 	f.StringSliceVar(&d.Rotation.Channels, "channel", nil, "`CHANNEL` that takes only signed releases from now on; may be repeated")
 	f.StringSliceVar(&d.Rotation.Unsigned, "unsigned-channel", nil,
 		"`CHANNEL` that needs no signatures any more; may be repeated")
+	f.StringArrayVar(&flagSigners, "flag-signer", nil,
+		"who signs flags from now on, instead of those before: `NAME` or NAME=FILE; give it for each")
+	f.IntVar(&d.Rotation.FlagThreshold, "flag-threshold", 0, "how many of them have to sign (default: as before, or 2)")
+	f.BoolVar(&d.Rotation.UnsignedFlags, "unsigned-flags", false, "flags need no signatures any more")
 	addKeyFlag(cmd, &key)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if d.Rotation.UnsignedFlags && len(flagSigners) > 0 {
+			return cli.UsageError(cmd, "--unsigned-flags and --flag-signer contradict each other")
+		}
 		return commit(a, cmd, key, func(s *edits.Releases) (keys []trust.Key, err error) {
 			if d.Rotation.Add, err = findKeys(s, add); err != nil {
+				return nil, err
+			}
+			if d.Rotation.FlagSigners, err = findKeys(s, flagSigners); err != nil {
 				return nil, err
 			}
 			keys, err = currentSigners(s)
