@@ -106,6 +106,7 @@ type Report struct {
 	Infrastructure ActualInfrastructure `json:"infrastructure,omitzero"`
 	Maintenance    *MaintenanceReport   `json:"maintenance,omitempty"` // nil: there never was one
 	Debug          []DebugState         `json:"debug,omitempty"`       // requests for debug access, at most MaxDebugRequests
+	Signatures     *SignaturesReport    `json:"signatures,omitempty"`  // nil: it verifies none
 }
 
 // MaintenanceReport is what a cell says of its maintenances for updates, by its own clock.

@@ -74,6 +74,9 @@ func (r *Report) Validate() error {
 	if err := r.Owner.Validate(); err != nil {
 		return fmt.Errorf("report of %s: %w", r.Cell, err)
 	}
+	if err := r.Signatures.validate(); err != nil {
+		return fmt.Errorf("report of %s: signatures: %w", r.Cell, err)
+	}
 	if err := r.Maintenance.validate(); err != nil {
 		return fmt.Errorf("report of %s: maintenance: %w", r.Cell, err)
 	}

@@ -269,7 +269,8 @@ func (a *Agent) openState() (_ *loop, err error) {
 	l.exports = a.openExports()
 	l.openDebugger()
 	l.reporter = plane.NewReporter(a.client, outbox, plane.ReporterOptions{
-		Version: a.options.Version, Infrastructure: l.actual, Every: a.options.ReportEvery,
+		Version: a.options.Version, Infrastructure: l.actual, Signatures: signed.Report,
+		Every: a.options.ReportEvery,
 		Debug: func() []cells.DebugState { return l.debugInbox.Report() },
 	})
 	l.debugInbox = l.openDebugInbox()
@@ -277,6 +278,7 @@ func (a *Agent) openState() (_ *loop, err error) {
 		StateDir: dir, Source: a.client, Clock: a.clock,
 		Facts: flags.Facts{Cell: a.options.Cell, Release: j.runningRelease(), Features: j.Contained},
 		Log:   a.options.Log, OnReport: l.reporter.Notify, OnTestPoint: a.testPoint, Sharer: a.options.Nodes,
+		Verify: l.verifyFlags,
 	})
 	// Clones are found by their boot ids.
 	a.options.Log.Info().Str("boot", l.reporter.Boot()).Str("state", dir).Msg("the agent started")

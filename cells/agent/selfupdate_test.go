@@ -7,10 +7,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/agenttest"
 	"github.com/sluice-cd/sluice/cells/selfupdate"
+	"github.com/sluice-cd/sluice/channels/trust/trusttest"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 // ownAgent is a SelfUpdate that notes which agents releases name, and refuses one of them. mu guards what follows it.
@@ -80,5 +83,39 @@ func TestAgentIsReplacedFirst(t *testing.T) {
 	}
 	if !own.reported {
 		t.Error("it does not know that the control plane took reports")
+	}
+}
+
+// T1 for the agent itself: only a release that signers signed replaces it.
+func TestT1AgentIsReplacedBySignedReleases(t *testing.T) {
+	t.Parallel()
+	p := newControlPlane(t)
+	r, err := trusttest.New(time.Now())
+	must(t, err)
+	named := func(version, image string, sequence int64) cells.Assignment {
+		files := agenttest.Release(version, nil)
+		files["release.yaml"] += "components: [{name: sluice-agent, image: \"" + image + "\"}]\n"
+		a := p.addRelease(t, version, sequence, files)
+		a.Channel = trusttest.Channel
+		return a
+	}
+	good := named("1.1.0", "a.example/sluice:1", 1)
+	r.List("1.1.0", good.Digest, trusttest.Channel)
+	r.Pick("1.1.0", good.Digest)
+	b, err := r.Bundle()
+	must(t, err)
+	serveTrust(t, p, r)
+	s := newSettings(t, p)
+	s.TrustRoot = releases.DigestBytes(b.Roots[0])
+	own := &ownAgent{}
+	start(t, s, func(o *Options) { o.SelfUpdate = own })
+	p.assign(good)
+	p.await(t, "healthy on 1.1.0", healthyOn(good))
+	p.assign(named("9.9.9", "a.example/sluice:evil", 2))
+	p.await(t, "9.9.9 is refused", saysWhy("the signers did not sign 9.9.9", good))
+	own.mu.Lock()
+	defer own.mu.Unlock()
+	if got := strings.Join(slices.Compact(own.named), " "); got != "a.example/sluice:1" {
+		t.Errorf("it was asked for %q", got)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/content"
 	"github.com/sluice-cd/sluice/cells/agent/signatures"
 	"github.com/sluice-cd/sluice/channels/trust"
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/signed"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -60,6 +62,28 @@ func (l *loop) verifyRelease(ctx context.Context, s step, lastGood *cells.Assign
 		err = &content.RefusedError{Cause: err} // an alarm
 	}
 	return &cells.UnavailableError{Cause: err}
+}
+
+// verifyFlags returns why a bundle of flags may not come into force: it has a part that signers did not sign. Where
+// they leave flags unsigned, all may.
+func (l *loop) verifyFlags(ctx context.Context, b *flags.Bundle, labels map[string]string) error {
+	k := l.signatures
+	if !k.Pinned() {
+		return nil
+	}
+	told, err := l.agent.client.FetchTrust(ctx, k.RootVersion())
+	if err != nil {
+		return &cells.UnavailableError{Cause: err}
+	}
+	parts, are, err := k.FlagParts(b.Channel, told, l.agent.clock.Latest())
+	if err != nil || !are {
+		return err
+	}
+	list := make([]signed.Part, len(parts))
+	for i, p := range parts {
+		list[i] = signed.Part(p)
+	}
+	return signed.Check(list, b, signed.Cell{Name: l.agent.options.Cell, Channel: k.Kept().Channel, Labels: labels})
 }
 
 // runningRelease returns the release below which only the channel's head leads; empty: there is none. While the target

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
@@ -17,6 +18,9 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/signatures"
 	"github.com/sluice-cd/sluice/channels/trust"
 	"github.com/sluice-cd/sluice/channels/trust/trusttest"
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
+	"github.com/sluice-cd/sluice/flags/signed"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -422,4 +426,132 @@ func TestT3KilledAtEachFile(t *testing.T) {
 	if kept.State.RootVersion() != 1 || len(kept.Passed) != 1 || kept.Passed[0].Digest != good.Digest {
 		t.Errorf("kept: root %d, passed %v", kept.State.RootVersion(), kept.Passed)
 	}
+}
+
+// signedFlags returns the parts that signers sign of a flags repository, and a bundle of all of it.
+func signedFlags(t *testing.T) ([]trust.Part, func() flags.Bundle) {
+	t.Helper()
+	tree := repository.Load(nil, fstest.MapFS{
+		"sluice.yaml": {Mode: 0o644, Data: []byte("apiVersion: sluice/v1\nkind: Flags\nzone: UTC\ntrustAuthors: true\n")},
+		"flags/all.yaml": {Mode: 0o644, Data: []byte(`flags:
+  plain: {state: ENABLED, variants: {"on": true, "off": false}, defaultVariant: "on"}
+  classes: {state: ENABLED, variants: {"on": true, "off": false}, defaultVariant: "on", metadata: {feature: classes, off: "off"}}
+  soon: {state: ENABLED, variants: {"on": true, "off": false}, defaultVariant: "on", metadata: {feature: soon, off: "off"}}
+`)},
+		"announcements/classes.yaml": {Mode: 0o644, Data: []byte("apiVersion: sluice/v1\nkind: Announcement\n" +
+			"title: Classes\nfeatures: [classes]\npublishAt: \"2020-01-01T00:00:00\"\n")},
+		"announcements/soon.yaml": {Mode: 0o644, Data: []byte("apiVersion: sluice/v1\nkind: Announcement\n" +
+			"title: Soon\nfeatures: [soon]\npublishAt: \"2999-01-01T00:00:00\"\n")},
+	})
+	if tree.Invalid {
+		t.Fatal(tree.Faults)
+	}
+	made, err := signed.Make(tree, map[string]bool{trusttest.Channel: false})
+	must(t, err)
+	var parts []trust.Part
+	for _, p := range made {
+		parts = append(parts, trust.Part(p))
+	}
+	return parts, func() flags.Bundle {
+		b := flags.Bundle{Version: flags.BundleVersion, Channel: trusttest.Channel, Flags: map[string]json.RawMessage{}}
+		for key, d := range tree.Flags {
+			b.Flags[key] = d.Encode()
+		}
+		at := func(id string) int64 {
+			when, _, _ := tree.Announcements[id].When(trusttest.Channel, false)
+			return when.Unix()
+		}
+		b.Gates = []flags.Gate{{ID: "classes", Features: []string{"classes"}, At: at("classes")},
+			{ID: "soon", Features: []string{"soon"}, At: at("soon")}}
+		return b
+	}
+}
+
+// T1 for flags: a control plane that was taken over, with the online keys, turns on nothing that signers did not sign,
+// and nothing before its time. The flags in force stay, each refusal says why, and kills need no signature.
+func TestT1EvilFlags(t *testing.T) {
+	t.Parallel()
+	p := newControlPlane(t)
+	r, err := trusttest.New(time.Now())
+	must(t, err)
+	parts, bundle := signedFlags(t)
+	r.SignFlags(parts...)
+	good := p.addRelease(t, "1.1.0", 1, agenttest.ReleaseWithFeatures("1.1.0", "classes", "soon"))
+	good.Channel = trusttest.Channel
+	r.List("1.1.0", good.Digest, trusttest.Channel)
+	r.Pick("1.1.0", good.Digest)
+	first, err := r.Bundle()
+	must(t, err)
+	serveTrust(t, p, r)
+	s := newSettings(t, p)
+	s.TrustRoot = releases.DigestBytes(first.Roots[0])
+	product := serveFlags(t, &s)
+	start(t, s)
+	p.assign(good)
+	f := p.newFlags(1, bundle())
+	p.setFlags(f)
+	p.await(t, "healthy on the signed release", healthyOn(good))
+	p.await(t, "signed flags in force", flagsInForce(f))
+	product.awaitFlag("classes", "true")
+	product.awaitFlag("plain", "true")
+	product.awaitFlag("soon", "false")
+
+	height := int64(1)
+	for _, attack := range []struct {
+		name, words string
+		change      func(evil *trusttest.Repository, b *flags.Bundle)
+	}{
+		{"another value", `the signers did not sign flag "plain"`, func(_ *trusttest.Repository, b *flags.Bundle) {
+			b.Flags["plain"] = featureFlag("classes")
+		}},
+		{"before its time", "before the time that was signed", func(_ *trusttest.Repository, b *flags.Bundle) {
+			b.Gates[1].At = 1
+		}},
+		{"an announcement of its own", "the signers did not sign it", func(_ *trusttest.Repository, b *flags.Bundle) {
+			b.Gates = append(b.Gates, flags.Gate{ID: "zzz", Features: []string{"soon"}, At: 1})
+		}},
+		{"signed by the engine and one signer", "the flags file",
+			func(evil *trusttest.Repository, b *flags.Bundle) {
+				evil.Roles[trust.RoleFlags].Signed["targets"] = map[string]any{}
+				evil.Roles[trust.RoleFlags].By = []string{"engine", "ada"}
+				evil.Renew(trust.RoleFlags)
+				b.Gates = nil
+			}},
+		{"signers who sign no flags any more", "the targets file", func(evil *trusttest.Repository, b *flags.Bundle) {
+			delete(evil.Roles, trust.RoleFlags)
+			policy := evil.Roles[trust.RoleTargets]
+			roles := policy.Signed["delegations"].(map[string]any)
+			roles["roles"] = roles["roles"].([]any)[:3]
+			policy.By = []string{"engine", "ada"}
+			evil.Renew(trust.RoleTargets)
+			evil.Renew() // newer than those of the attack before
+			b.Gates = b.Gates[:1]
+		}},
+	} {
+		evil, b := r.Clone(), bundle()
+		attack.change(evil, &b)
+		height++
+		since := p.reportCount()
+		serveTrust(t, p, evil)
+		p.setFlags(p.newFlags(height, b))
+		p.awaitAfter(t, since, attack.name+" is refused", func(r cells.Report) bool {
+			return r.Flags != nil && strings.Contains(r.Flags.Fault, attack.words) && r.Flags.Bundle == f.Bundle.Digest
+		})
+		for flag, want := range map[string]string{"classes": "true", "plain": "true", "soon": "false"} {
+			product.wantFlag(flag, want)
+		}
+	}
+	evil := bundle()
+	evil.Gates[1].At = 1
+	p.setFlags(p.newFlags(height+1, evil, "classes"))
+	product.awaitFlag("classes", "false")
+	product.wantFlag("soon", "false")
+	for range 9 { // newer than what the attacker signed with the engine's key
+		r.Renew(trust.RoleTargets, trust.RoleReleases, trust.RoleFlags)
+	}
+	serveTrust(t, p, r)
+	last := p.newFlags(height+2, bundle())
+	p.setFlags(last)
+	p.await(t, "signed flags again", flagsInForce(last))
+	product.awaitFlag("classes", "true")
 }

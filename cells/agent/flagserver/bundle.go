@@ -49,7 +49,8 @@ func (s *Server) readBundle(d releases.Digest) (*compiledBundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	return compileBundle(d, raw)
+	loaded, _, err := compileBundle(d, raw)
+	return loaded, err
 }
 
 // unusableError says that the bytes match their digest, and this agent can't use them.
@@ -57,24 +58,24 @@ type unusableError struct{ cause error }
 
 func (e *unusableError) Error() string { return e.cause.Error() }
 
-func compileBundle(d releases.Digest, raw []byte) (*compiledBundle, error) {
+func compileBundle(d releases.Digest, raw []byte) (*compiledBundle, *flags.Bundle, error) {
 	if got := releases.DigestBytes(raw); got != d {
-		return nil, &content.RefusedError{Cause: fmt.Errorf("flags %s: the received bytes have digest %s", d, got)}
+		return nil, nil, &content.RefusedError{Cause: fmt.Errorf("flags %s: the received bytes have digest %s", d, got)}
 	}
 	b, err := flags.ParseBundle(raw)
 	if err != nil {
-		return nil, &unusableError{err}
+		return nil, nil, &unusableError{err}
 	}
 	compiled, err := flags.Compile(b)
 	if err != nil {
-		return nil, &unusableError{err}
+		return nil, nil, &unusableError{err}
 	}
 	loaded := &compiledBundle{digest: d, channel: b.Channel, compiled: compiled,
 		gates: make(map[string]flags.Gate, len(b.Gates))}
 	for _, g := range b.Gates {
 		loaded.gates[g.ID] = g
 	}
-	return loaded, nil
+	return loaded, b, nil
 }
 
 // FetchBundles fetches the wanted bundle whenever it is not in force, until ctx ends.
@@ -135,9 +136,14 @@ func (s *Server) installBundle(ctx context.Context, d releases.Digest) error {
 	if err != nil {
 		return err
 	}
-	loaded, err := compileBundle(d, raw)
+	loaded, b, err := compileBundle(d, raw)
 	if err != nil {
 		return err
+	}
+	if s.verify != nil {
+		if err := s.verify(ctx, b, s.labels()); err != nil {
+			return err
+		}
 	}
 	if err := disk.MakePrivate(s.bundleDir()); err != nil {
 		return err
@@ -157,6 +163,13 @@ func (s *Server) installBundle(ctx context.Context, d releases.Digest) error {
 	s.log.Info().Str("digest", string(d)).Int64("height", s.record.Height).Msg("flags are in force")
 	s.pruneBundles()
 	return nil
+}
+
+// labels returns the cell's labels, as received.
+func (s *Server) labels() map[string]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.record.Labels
 }
 
 func (s *Server) fetchBundle(ctx context.Context, d releases.Digest) ([]byte, error) {

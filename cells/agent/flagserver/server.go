@@ -1,6 +1,7 @@
 package flagserver
 
 import (
+	"context"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -27,7 +28,7 @@ type Source interface {
 	RetryPause(err error, failures int) time.Duration
 }
 
-// Options configure a Server. All fields are required.
+// Options configure a Server. All fields but those that may be nil are required.
 type Options struct {
 	StateDir    string
 	Source      Source
@@ -38,6 +39,9 @@ type Options struct {
 	OnTestPoint func(point string) // for tests
 
 	Sharer Sharer // nil: nothing is shared
+	// Verify returns why a bundle may not come into force in a cell with these labels; nil: all may that match their
+	// digest. What is in force already stays, whatever it would say.
+	Verify func(ctx context.Context, b *flags.Bundle, labels map[string]string) error
 }
 
 // Server holds the flags received from the control plane, and folds them with what the cell knows: what runs, what the
@@ -58,9 +62,10 @@ type Server struct {
 	bundleWanted wake.Signal              // wakes FetchBundles
 	Sockets      *Sockets                 // where programs ask
 
-	sharer      Sharer      // nil: nothing is shared
-	shareWanted wake.Signal // wakes KeepSharing
-	sharingMu   sync.Mutex  // is taken before mu
+	verify      func(ctx context.Context, b *flags.Bundle, labels map[string]string) error // nil: see Options
+	sharer      Sharer                                                                     // nil: nothing is shared
+	shareWanted wake.Signal                                                                // wakes KeepSharing
+	sharingMu   sync.Mutex                                                                 // is taken before mu
 	sharing     sharing
 
 	mu             sync.Mutex
@@ -105,7 +110,7 @@ func New(o Options) *Server {
 		stateDir: o.StateDir, source: o.Source, clock: o.Clock, log: o.Log, onReport: o.OnReport,
 		onTestPoint:  o.OnTestPoint,
 		timerChanged: wake.New(), bundleWanted: wake.New(), facts: o.Facts,
-		sharer: o.Sharer, shareWanted: wake.New(), Sockets: &Sockets{log: o.Log},
+		verify: o.Verify, sharer: o.Sharer, shareWanted: wake.New(), Sockets: &Sockets{log: o.Log},
 	}
 	s.current.Store(&snapshot{changed: make(chan struct{})})
 	if err := s.clock.Restore(); err != nil {

@@ -29,6 +29,7 @@ type ReporterOptions struct {
 	Version        string                            // of the agent
 	Infrastructure func() cells.ActualInfrastructure // what is known of it now
 	Debug          func() []cells.DebugState         // what is known of requests for debug access; nil: nothing
+	Signatures     func() *cells.SignaturesReport    // what is verified; nil: nothing
 	Every          time.Duration
 }
 
@@ -214,6 +215,9 @@ func (r *Reporter) withhold(refusal error, body []byte, unnamed bool) bool {
 // composeReport encodes a report that fits: the whole state except, if necessary, the oldest failures, and then as much
 // history as there is room for.
 func (r *Reporter) composeReport(report cells.Report, flags *cells.FlagsReport) (body []byte, events int, err error) {
+	if r.options.Signatures != nil {
+		report.Signatures = r.options.Signatures()
+	}
 	report.Cell, report.Boot, report.Agent, report.Infrastructure, report.Sent = r.client.cell, r.client.boot,
 		r.options.Version, r.options.Infrastructure(), time.Now()
 	report.Flags, report.Confirmed = flags, r.outbox.lastAcknowledged()

@@ -53,6 +53,10 @@ type Kept struct {
 	Channel string          `json:"channel,omitempty"` // that the cell follows; empty: not known yet
 	State   trust.State     `json:"state"`
 	Passed  []Passed        `json:"passed,omitempty"` // newest last
+
+	Verified time.Time `json:"verified,omitzero"` // when a verification passed last
+	Until    time.Time `json:"until,omitzero"`    // what was verified then expires then
+	Flags    bool      `json:"flags,omitempty"`   // the signers' policy says that flags are signed
 }
 
 // Passed is a release that the cell may render.
@@ -80,9 +84,10 @@ type Options struct {
 type Keeper struct {
 	dir string
 
-	mu      sync.Mutex
-	kept    Kept
-	damaged error // why what is on disk can't be used; nil: it can
+	mu       sync.Mutex
+	kept     Kept
+	damaged  error // why what is on disk can't be used; nil: it can
+	verifier trust.Verifier
 
 	onTestPoint func(point string) // as in Options
 }
@@ -200,13 +205,8 @@ func (k *Keeper) save(next Kept) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range files {
-		if err := disk.WriteChecksummed(filepath.Join(k.dir, name), text); err != nil {
-			return &cells.UnavailableError{Cause: fmt.Errorf("keep what was verified of release signers: %w", err)}
-		}
-		if k.onTestPoint != nil {
-			k.onTestPoint(name)
-		}
+	if err := disk.WriteCopies(k.dir, files[:], text, k.onTestPoint); err != nil {
+		return &cells.UnavailableError{Cause: fmt.Errorf("keep what was verified of release signers: %w", err)}
 	}
 	k.kept = next
 	return nil
@@ -224,6 +224,20 @@ func (k *Keeper) Kept() Kept {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.kept
+}
+
+// Report says what the cell verifies, as its reports have it; nil: nothing.
+func (k *Keeper) Report() *cells.SignaturesReport {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.damaged != nil {
+		return &cells.SignaturesReport{Damaged: true}
+	}
+	if k.kept.Pin == "" {
+		return nil
+	}
+	return &cells.SignaturesReport{Root: k.kept.State.RootVersion(), Verified: k.kept.Verified, Until: k.kept.Until,
+		Flags: k.kept.Flags}
 }
 
 // RootVersion returns the number of the newest root that the cell has; 0: none yet.
@@ -259,45 +273,78 @@ func (k *Keeper) NewestPassed() string {
 func (k *Keeper) Admit(a *cells.Assignment, running string, b trust.Bundle, now time.Time) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.damaged != nil {
-		return k.damaged
+	trusted, next, err := k.verify(a.Channel, "a release", b, now)
+	if trusted != nil {
+		err = check(trusted, a, running)
 	}
-	if is := k.kept.Channel; is != "" && a.Channel != is {
-		return fmt.Errorf("this cell follows channel %s, and the control plane sends a release of channel %s: if its owner "+
-			"agrees, sluice agent --trust-channel %s", is, a.Channel, a.Channel)
+	if err != nil {
+		return errors.Join(err, k.saveChanged(next))
+	}
+	next.Channel = a.Channel
+	p := Passed{Channel: a.Channel, Release: a.Release, Digest: a.Digest, At: now.UTC().Truncate(time.Second)}
+	next.Passed = slices.DeleteFunc(slices.Clone(next.Passed), func(old Passed) bool {
+		return old.Channel == p.Channel && old.Release == p.Release && old.Digest == p.Digest
+	})
+	next.Passed = append(next.Passed, p)
+	next.Passed = next.Passed[max(0, len(next.Passed)-maxPassed):]
+	return k.save(next)
+}
+
+// FlagParts verifies what the control plane told, at an instant, and returns of which parts bundles of flags may consist
+// in a channel. signed is false where the signers' policy leaves flags unsigned. What was verified is kept in any case.
+func (k *Keeper) FlagParts(channel string, b trust.Bundle, now time.Time) (parts []trust.Part, signed bool, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	trusted, next, err := k.verify(channel, "flags", b, now)
+	if err := errors.Join(err, k.saveChanged(next)); err != nil {
+		return nil, true, err
+	}
+	return trusted.Parts, trusted.FlagsSigned, trusted.FlagsFault
+}
+
+// verify verifies what the control plane told, for a channel. It returns what is to be kept even with an error; trusted
+// is nil then. The caller holds mu.
+func (k *Keeper) verify(channel, what string, b trust.Bundle, now time.Time) (*trust.Trusted, Kept, error) {
+	if k.damaged != nil {
+		return nil, k.kept, k.damaged
+	}
+	if is := k.kept.Channel; is != "" && channel != is {
+		return nil, k.kept, fmt.Errorf("this cell follows channel %s, and the control plane sends %s of channel %s: if "+
+			"its owner agrees, sluice agent --trust-channel %s", is, what, channel, channel)
 	}
 	state := k.kept.State
 	if state.Root == nil {
 		i := slices.IndexFunc(b.Roots, func(data []byte) bool { return releases.DigestBytes(data) == k.kept.Pin })
 		if i < 0 {
-			return fmt.Errorf("the control plane has no root with digest %s, which this cell trusts", k.kept.Pin)
+			return nil, k.kept, fmt.Errorf("the control plane has no root with digest %s, which this cell trusts",
+				k.kept.Pin)
 		}
 		state.Root = b.Roots[i]
 	}
-	trusted, state, err := trust.Verify(state, b, a.Channel, now)
+	trusted, state, err := k.verifier.Verify(state, b, channel, now)
 	next := k.kept
-	next.State = forget(state, a.Channel)
+	next.State = forget(state, channel)
 	if err == nil {
-		err = check(trusted, a, running)
+		next.Verified, next.Until, next.Flags = now.UTC().Truncate(time.Second), trusted.Until, trusted.FlagsSigned
 	}
-	if err == nil {
-		next.Channel = a.Channel
-		p := Passed{Channel: a.Channel, Release: a.Release, Digest: a.Digest, At: now.UTC().Truncate(time.Second)}
-		next.Passed = slices.DeleteFunc(slices.Clone(next.Passed), func(old Passed) bool {
-			return old.Channel == p.Channel && old.Release == p.Release && old.Digest == p.Digest
-		})
-		next.Passed = append(next.Passed, p)
-		next.Passed = next.Passed[max(0, len(next.Passed)-maxPassed):]
-	} else if next.State.Equal(k.kept.State) {
-		return err
+	return trusted, next, err
+}
+
+// saveChanged is save where there is anything new.
+func (k *Keeper) saveChanged(next Kept) error {
+	if next.State.Equal(k.kept.State) {
+		k.kept = next // the times of the verification can wait for the disk
+		return nil
 	}
-	return errors.Join(err, k.save(next))
+	return k.save(next)
 }
 
 // forget leaves out heads of other channels: the cell follows one.
 func forget(s trust.State, channel string) trust.State {
 	roles := map[string][]byte{}
-	for _, role := range []string{trust.RoleTargets, trust.RoleReleases, trust.ChannelRole(channel)} {
+	for _, role := range []string{trust.RoleTargets, trust.RoleReleases, trust.RoleFlags,
+		trust.ChannelRole(channel)} {
+
 		if data, ok := s.Roles[role]; ok {
 			roles[role] = data
 		}
