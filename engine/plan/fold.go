@@ -41,7 +41,7 @@ func (k ReportArrival) Fold(prev *CellState, r cells.Report, staleAfter time.Dur
 	s := &CellState{
 		Name: r.Cell, State: r.State, Message: r.Message, Unhealthy: r.Unhealthy, LastReport: k.At,
 		Running: r.Running, Applying: r.Applying, Owner: r.Owner, Flags: r.Flags, Maintenance: r.Maintenance,
-		Debug: r.Debug, Version: 1, watched: true, receivedAt: k.Local,
+		Debug: r.Debug, Signatures: r.Signatures, Version: 1, watched: true, receivedAt: k.Local,
 	}
 	if !r.Sent.IsZero() {
 		s.Skew = r.Sent.Sub(k.At.Round(0))

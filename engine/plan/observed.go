@@ -85,6 +85,7 @@ type CellState struct {
 	// What it does about maintenances; nil: it reported none
 	Maintenance *cells.MaintenanceReport `json:",omitempty"`
 	Debug       []cells.DebugState       `json:",omitempty"` // requests for debug access, as reported
+	Signatures  *cells.SignaturesReport  `json:",omitempty"` // nil: it verifies none
 	Boots       []Boot                   // starts of its agent by last report, newest last, at most maxBoots (R27)
 	Confirmed   int64                    // number of the newest event acknowledged to the cell
 	// Last disorder of its event numbers; nil: there never was one

@@ -99,6 +99,7 @@ type CellStatus struct {
 	Infrastructure *CellInfrastructure `json:"infrastructure,omitempty" doc:"where it stands with infrastructure updates; none: the repository has none, and its agent reads nothing of it"`
 	Maintenance    *MaintenanceStatus  `json:"maintenance,omitempty" doc:"its maintenances for updates; none: it reported none"`
 	Debug          []DebugStatus       `json:"debug,omitempty" doc:"requests for debug access that are not over"`
+	Signatures     *SignatureStatus    `json:"signatures,omitempty" doc:"whether it verifies what release signers signed; none: its channel needs no signatures, and it verifies none"`
 }
 
 // LastFailure is the newest failure that is remembered of a cell.
@@ -213,6 +214,7 @@ func cellStatus(v *View, name string, blocked []channels.Verdict) CellStatus {
 	state := v.Observed.Cells[name]
 	s.Infrastructure = cellInfrastructure(v, cell, state)
 	s.Maintenance, s.Debug = v.cellMaintenance(state), cellDebug(state)
+	s.Signatures = v.cellSignatures(cell, state)
 	if state == nil {
 		return s
 	}

@@ -20,7 +20,7 @@ type fleetMetrics struct {
 	sequence, promotion, rollout, rolling, halted           *prometheus.Desc
 	blocked, faults, diverged, unread, refused, since, took *prometheus.Desc
 	leader, tick, pushes, retries, grants, actions, skew    *prometheus.Desc
-	signed                                                  *prometheus.Desc
+	signed, unverified                                      *prometheus.Desc
 }
 
 func newFleetMetrics(v func() *view.View, numbers func() engine.Stats) *fleetMetrics {
@@ -59,6 +59,8 @@ func newFleetMetrics(v func() *view.View, numbers func() engine.Stats) *fleetMet
 		skew:    desc("sluice_clock_skew_seconds", "Median offset of the cells' clocks from the control plane's."),
 		signed: desc("sluice_trust_expires_timestamp_seconds",
 			"Unix time at which what release signers signed expires; from then on nothing new runs.", "role"),
+		unverified: desc("sluice_cells_unverified",
+			"Cells that verify no signatures, though their channel needs them.", "channel"),
 		leader: desc("sluice_leader", "1: this process leads, and executes plans."),
 		tick:   desc("sluice_tick_seconds", "Duration of the last tick, fetching and pushing included."),
 		pushes: desc("sluice_pushed_commits_total", "Commits that were pushed."),
@@ -73,7 +75,7 @@ func (f *fleetMetrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		f.cells, f.oldest, f.silent, f.shutOut, f.granted, f.slots, f.sequence, f.promotion, f.rollout, f.rolling,
 		f.halted, f.blocked, f.faults, f.diverged, f.unread, f.refused, f.since, f.took, f.actions, f.skew, f.leader,
-		f.tick, f.pushes, f.retries, f.grants, f.signed,
+		f.tick, f.pushes, f.retries, f.grants, f.signed, f.unverified,
 	} {
 		out <- d
 	}
@@ -121,6 +123,7 @@ func (f *fleetMetrics) collectCells(v *view.View, out metricWriter) {
 	type sum struct {
 		oldest                                time.Time
 		silent, granted, revoked, quarantined int
+		unverified                            int
 	}
 	count, sums := map[key]int{}, map[string]*sum{}
 	for name, cell := range v.Desired.Cells {
@@ -140,6 +143,9 @@ func (f *fleetMetrics) collectCells(v *view.View, out metricWriter) {
 		case id.Quarantined != "":
 			total.quarantined++
 		}
+		if v.VerifiesNothing(cell, s) {
+			total.unverified++
+		}
 		switch {
 		case s == nil || s.LastReport.IsZero():
 			total.silent++
@@ -156,6 +162,7 @@ func (f *fleetMetrics) collectCells(v *view.View, out metricWriter) {
 	}
 	for channel, total := range sums {
 		out.gauge(f.silent, float64(total.silent), channel)
+		out.gauge(f.unverified, float64(total.unverified), channel)
 		out.gauge(f.granted, float64(total.granted), channel)
 		out.gauge(f.shutOut, float64(total.revoked), channel, "revoked")
 		out.gauge(f.shutOut, float64(total.quarantined), channel, "quarantined")

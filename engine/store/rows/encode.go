@@ -56,6 +56,9 @@ func encodeState(s *plan.CellState) (string, error) {
 	if len(s.Debug) > 0 {
 		w.writeOther(`,"Debug":`, s.Debug, false)
 	}
+	if s.Signatures != nil {
+		w.writeOther(`,"Signatures":`, s.Signatures, false)
+	}
 	w.writeBoots(`,"Boots":`, s.Boots)
 	w.writeNumber(`,"Confirmed":`, s.Confirmed)
 	if s.Miscount != nil {
