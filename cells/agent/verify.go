@@ -48,6 +48,8 @@ func (l *loop) verifyRelease(ctx context.Context, s step, lastGood *cells.Assign
 		lastGood != nil && lastGood.SameContent(*s.Assignment)) {
 		return nil
 	}
+	l.verifying.Lock()
+	defer l.verifying.Unlock()
 	b, err := l.agent.client.FetchTrust(ctx, k.RootVersion())
 	if err != nil {
 		return &cells.UnavailableError{Cause: err}
@@ -71,6 +73,8 @@ func (l *loop) verifyFlags(ctx context.Context, b *flags.Bundle, labels map[stri
 	if !k.Pinned() {
 		return nil
 	}
+	l.verifying.Lock()
+	defer l.verifying.Unlock()
 	told, err := l.agent.client.FetchTrust(ctx, k.RootVersion())
 	if err != nil {
 		return &cells.UnavailableError{Cause: err}
