@@ -1,6 +1,5 @@
 // Package exporter keeps what leaves a cell beside its reports, and sends it: metrics and events of the cell's
-// programs,
-// as far as vendor and owner agreed to them (package releases/export).
+// programs, as far as vendor and owner agreed to them (package releases/export).
 //
 // Once a minute what came in becomes a file of JSON lines that the owner can read, in the folder "export" of the state
 // folder. It is held for a while, then compressed, and sent in order, each file once: the control plane acknowledges

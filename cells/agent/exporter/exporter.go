@@ -32,7 +32,8 @@ type Options struct {
 type Exporter struct {
 	options Options
 	dir     folder
-	news    wake.Signal // the owner's word or the wish changed
+	news    wake.Signal   // the owner's word or the wish changed
+	reading chan struct{} // has an entry for each request that is being read
 
 	mu        sync.Mutex
 	key       []byte // of hashes; nil: it can't be read or made yet
@@ -70,7 +71,8 @@ func Open(o Options) *Exporter {
 	if o.Minute == 0 {
 		o.Minute = export.MinEvery
 	}
-	e := &Exporter{options: o, dir: folderOf(o.StateDir), news: wake.New(), invalid: true}
+	e := &Exporter{options: o, dir: folderOf(o.StateDir), news: wake.New(), invalid: true,
+		reading: make(chan struct{}, maxReading)}
 	e.aggregate = telemetry.NewAggregate(telemetry.Compile(export.List{}, nil), time.Now())
 	if err := errors.Join(disk.MakePrivate(string(e.dir)), disk.RemoveUnfinished(string(e.dir))); err != nil {
 		e.warn(err, "the folder of the exports can't be prepared")

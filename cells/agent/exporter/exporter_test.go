@@ -49,8 +49,11 @@ type cell struct {
 	keeper *exports.Keeper
 	stop   func()
 
+	taking sync.Mutex // so that what the keeper has is read as of a whole batch
+
 	mu       sync.Mutex
 	down     int    // the status that the endpoint answers with; 0: it takes what comes
+	refused  int    // how often it was down when it was asked
 	lose     bool   // the next answer of the control plane is lost
 	received []byte // what the endpoint was sent
 	batches  []cells.ExportHeader
@@ -90,6 +93,7 @@ func (c *cell) serveEndpoint(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.down != 0 {
+		c.refused++
 		http.Error(w, "the endpoint is down", c.down)
 		return
 	}
@@ -111,7 +115,9 @@ func (c controlPlane) RoundTrip(r *http.Request) (*http.Response, error) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return w.Result(), nil
 	}
+	c.taking.Lock()
 	receipt, err := c.keeper.Take(r.Context(), batch, time.Now())
+	c.taking.Unlock()
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return w.Result(), nil
@@ -192,6 +198,8 @@ func (c *cell) awaitValue(name string, value float64) {
 // last returns the newest value of a metric that the control plane has; -1: none.
 func (c *cell) last(name string) float64 {
 	c.t.Helper()
+	c.taking.Lock()
+	defer c.taking.Unlock()
 	state, err := c.keeper.Load(c.t.Context(), "acme")
 	if err != nil {
 		c.t.Fatal(err)
@@ -206,6 +214,8 @@ func (c *cell) last(name string) float64 {
 
 func (c *cell) state() exports.State {
 	c.t.Helper()
+	c.taking.Lock()
+	defer c.taking.Unlock()
 	state, err := c.keeper.Load(c.t.Context(), "acme")
 	if err != nil {
 		c.t.Fatal(err)

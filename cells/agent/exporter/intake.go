@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/internal/backoff"
 )
 
@@ -22,9 +23,10 @@ const (
 	maxRequest    = 4 << 20 // bytes, unpacked
 	maxScrape     = 8 << 20 // bytes
 	scrapeTimeout = 10 * time.Second
+	maxReading    = 3 // requests that are read at once; senders try others again
 )
 
-// Handler takes what programs send: OTLP over HTTP, as protobuf. It is for programs on this machine only.
+// Handler takes what programs send: OTLP over HTTP, as protobuf. It is for programs of this cell only.
 func (e *Exporter) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/metrics", e.serve(e.takeMetrics))
@@ -44,6 +46,14 @@ func (e *Exporter) serve(take func([]byte, time.Time) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != protobuf {
 			http.Error(w, "send OTLP as protobuf, with Content-Type: "+protobuf, http.StatusUnsupportedMediaType)
+			return
+		}
+		select {
+		case e.reading <- struct{}{}:
+			defer func() { <-e.reading }()
+		default:
+			w.Header().Set("Retry-After", "1")
+			http.Error(w, "many programs send at once: send it again", http.StatusTooManyRequests)
 			return
 		}
 		body, status, err := readRequest(r)
@@ -96,7 +106,7 @@ func CheckTarget(address string) error {
 	if err != nil || u.Scheme != "http" || u.Host == "" || u.User != nil {
 		return fmt.Errorf("%.200q can't be scraped: it must be such as http://127.0.0.1:9100/metrics", address)
 	}
-	if ip := net.ParseIP(u.Hostname()); u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback()) {
+	if !identity.IsLocalHost(u.Hostname()) {
 		return fmt.Errorf("%.200q can't be scraped: it is not on this machine", address)
 	}
 	return nil
@@ -104,7 +114,8 @@ func CheckTarget(address string) error {
 
 // scrape asks all targets once a minute until ctx ends.
 func (e *Exporter) scrape(ctx context.Context) {
-	client := &http.Client{Timeout: scrapeTimeout, Transport: &http.Transport{Proxy: nil, MaxIdleConnsPerHost: 1},
+	client := &http.Client{Timeout: scrapeTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: 1,
+		DialContext: (&net.Dialer{Timeout: scrapeTimeout, Control: identity.DialLocalOnly}).DialContext},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	defer client.CloseIdleConnections()
 	var all sync.WaitGroup
