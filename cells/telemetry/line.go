@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/sluice-cd/sluice/releases/export"
@@ -47,6 +50,47 @@ func (s *Scalar) UnmarshalJSON(text []byte) error {
 		return nil
 	}
 	return errors.New("a field is a string or a number")
+}
+
+// Append appends the line as JSON, as json.Marshal encodes it, which is ten times as slow for the points of metrics.
+func (l *Line) Append(b []byte) ([]byte, error) {
+	if l.Event != "" || l.Type == export.Histogram || l.Value == nil || l.Count != 0 || len(l.Fields) > 0 ||
+		l.At.Year() > 9999 || l.Since.Year() > 9999 {
+		text, err := json.Marshal(l)
+		return append(b, text...), err
+	}
+	b = append(l.At.AppendFormat(append(b, `{"at":"`...), time.RFC3339Nano), `","metric":`...)
+	b = append(appendText(b, l.Metric), `,"type":`...)
+	b = appendText(b, string(l.Type))
+	if len(l.Labels) > 0 {
+		b = append(b, `,"labels":`...)
+		next := byte('{')
+		for _, name := range slices.Sorted(maps.Keys(l.Labels)) {
+			b = append(appendText(append(b, next), name), ':')
+			b, next = appendText(b, l.Labels[name]), ','
+		}
+		b = append(b, '}')
+	}
+	value, err := json.Marshal(*l.Value) // the only one of its kind that is exact and the same everywhere
+	if err != nil {
+		return b, err
+	}
+	b = append(append(b, `,"value":`...), value...)
+	if !l.Since.IsZero() {
+		b = append(l.Since.AppendFormat(append(b, `,"since":"`...), time.RFC3339Nano), '"')
+	}
+	return append(b, '}'), nil
+}
+
+// appendText appends a text as JSON.
+func appendText(b []byte, text string) []byte {
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c > '~' || strings.IndexByte(`"\<>&`, c) >= 0 {
+			quoted, _ := json.Marshal(text) // a string never fails
+			return append(b, quoted...)
+		}
+	}
+	return append(append(append(b, '"'), text...), '"')
 }
 
 // MaxLine bounds a line, in bytes.

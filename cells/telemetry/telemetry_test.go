@@ -506,3 +506,22 @@ func TestParseLine(t *testing.T) {
 		}
 	}
 }
+
+// Points whose labels and times are odd do no harm: of labels with one name the first counts, what can't be read is
+// counted, and a start in 1970 counts nothing from before.
+func TestOddPoints(t *testing.T) {
+	a := newAggregate()
+	ancient := point(5, "method", "POST")
+	ancient.StartTimeUnixNano = 1
+	body := request(t, "one", counter("requests", point(1, "method", "GET", "method", "POST"), ancient,
+		point(2, "method", strings.Repeat("a", 1<<20)), point(3, "method", "POST", "user", "no UTF-8")))
+	body = bytes.Replace(body, []byte("no UTF-8"), []byte("\xff\xfe\xff\xfe\xff\xfe\xff\xfe"), 1)
+	if err := a.AddOTLPMetrics(body, start); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, a.Collect(start.Add(time.Minute)),
+		`"metric":"requests","type":"counter","labels":{"method":"GET","user":"other"},"value":1}
+"metric":"requests","type":"counter","labels":{"method":"POST","user":"other"},"value":0}
+dropped malformed 2
+`)
+}

@@ -107,8 +107,9 @@ func (f folder) nameOf(file File) string {
 // keep stores the lines of the minute that ended at now, and returns how many there was no room for.
 func (f folder) keep(lines []telemetry.Line, now time.Time) (left int, err error) {
 	var text bytes.Buffer
+	var line []byte
 	for _, l := range lines {
-		line, err := json.Marshal(l)
+		line, err = l.Append(line[:0])
 		if err != nil || len(line) > telemetry.MaxLine || text.Len()+len(line) >= maxFile {
 			left++
 			continue
