@@ -46,8 +46,7 @@ func (c *ExportConsent) Validate() error {
 }
 
 // ExportHeader is the first line of what a cell exports at once. The hash of a batch is the SHA-256 of its header,
-// which
-// names the batch before: so the batches of a cell are a chain.
+// which names the batch before: so the batches of a cell are a chain.
 type ExportHeader struct {
 	Cell     string     `json:"cell"`
 	Sequence int64      `json:"sequence"`           // of the batch, from 1
@@ -68,6 +67,24 @@ type ExportGap struct {
 type ExportReceipt struct {
 	Sequence int64  `json:"sequence"`
 	Hash     string `json:"hash,omitempty"`
+}
+
+// ExportState says in one word whether a cell exports.
+type ExportState string
+
+const (
+	ExportsFlow  ExportState = "flowing" // something came within two hours
+	ExportsQuiet ExportState = "quiet"   // nothing: the owner said off, nothing is measured, or the cell is away
+)
+
+// ExportStanding says where the exports of a cell stand, as the control plane sees it: what the owner decided stays in
+// the cell.
+type ExportStanding struct {
+	State       ExportState `json:"state" enum:"flowing,quiet"`
+	Since       time.Time   `json:"since" doc:"since when it is so"`
+	Received    time.Time   `json:"received" doc:"when the last batch came"`
+	HeldSeconds float64     `json:"heldSeconds,omitempty" doc:"how old the last batch was when it came: about as long as the owner has exports held"`
+	Gap         *ExportGap  `json:"gap,omitempty" doc:"the newest gap, by the cell's clock"`
 }
 
 // MaxExport bounds a batch, in bytes: compressed, and as it is.

@@ -114,16 +114,6 @@ type Check struct {
 	Timeout  time.Duration `yaml:"timeout" json:"timeout,omitempty" doc:"default 10s"`
 }
 
-// Metric is a Prometheus instant query with one value, compared with bounds.
-type Metric struct {
-	Prometheus string        `yaml:"prometheus" json:"prometheus" required:"true"`
-	Query      string        `yaml:"query" json:"query" required:"true" doc:"{release}, {digest} and {channel} are replaced"`
-	Below      *float64      `yaml:"below" json:"below,omitempty"`
-	Above      *float64      `yaml:"above" json:"above,omitempty"`
-	ValidFor   time.Duration `yaml:"validFor" json:"validFor,omitempty" doc:"default 5m"`
-	Timeout    time.Duration `yaml:"timeout" json:"timeout,omitempty" doc:"default 10s"`
-}
-
 // When is a CEL expression over release, channel and cells that must be true. In YAML and JSON it is text, which Load
 // compiles; an expression that does not compile to bool is a fault.
 type When struct {

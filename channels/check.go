@@ -134,8 +134,7 @@ func (c *Channel) applyDefaults() {
 			setDefault(&g.Check.ValidFor, 5*time.Minute)
 			setDefault(&g.Check.Timeout, 10*time.Second)
 		case g.Metric != nil:
-			setDefault(&g.Metric.ValidFor, 5*time.Minute)
-			setDefault(&g.Metric.Timeout, 10*time.Second)
+			g.Metric.applyDefaults()
 		}
 	}
 }

@@ -2,7 +2,6 @@ package channels
 
 import (
 	"fmt"
-	"math"
 	"net/url"
 	"regexp"
 	"slices"
@@ -155,7 +154,7 @@ func checkGate(doc *manifest.Doc[Channel], g *Gate, at string) (faults []manifes
 		}
 		checkTimeout(fault, g.Check.Timeout)
 	case g.Metric != nil:
-		checkMetric(fault, g.Metric)
+		checkMetric(fault, g.Metric, len(doc.Value.After) > 0)
 	case g.When != nil:
 		program, err := compileWhen(g.When.Expression)
 		if err != nil {
@@ -194,24 +193,6 @@ func (c *Channel) JudgeWindows(g *Gate, now time.Time) (v Verdict, changes time.
 		why += "; all windows are open from " + together.Format("2 Jan 15:04 MST")
 	}
 	return Blocked("", reason.WindowShut, why).WithUntil(together), until
-}
-
-func checkMetric(fault func(code manifest.FaultCode, field, format string, args ...any), m *Metric) {
-	if err := checkURL(m.Prometheus, "#?"); err != nil {
-		fault(manifest.WrongValue, ".prometheus", "%v", err)
-	}
-	if m.Below == nil && m.Above == nil {
-		fault(manifest.Missing, "", "a metric needs a bound: below, above, or both")
-	}
-	for field, bound := range map[string]*float64{".below": m.Below, ".above": m.Above} {
-		if bound != nil && (math.IsNaN(*bound) || math.IsInf(*bound, 0)) {
-			fault(manifest.WrongValue, field, "a bound must be a finite number")
-		}
-	}
-	if m.Below != nil && m.Above != nil && *m.Above >= *m.Below {
-		fault(manifest.Conflict, ".above", "nothing is above %v and below %v", *m.Above, *m.Below)
-	}
-	checkTimeout(fault, m.Timeout)
 }
 
 // checkTimeout bounds the timeout, so that one slow answer does not delay the others.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net"
 	"net/http"
 	"net/url"
@@ -29,12 +28,21 @@ type Prober interface {
 // What a host answers is quoted only if the list has that host by itself: reasons are for more people than may ask the
 // host.
 type HTTPProber struct {
-	reach  reach.List
-	client *http.Client
+	reach   reach.List
+	client  *http.Client
+	exports Exports
 }
 
-// NewHTTPProber returns a prober that asks where the list allows.
-func NewHTTPProber(list reach.List) HTTPProber { return HTTPProber{list, list.Client(reach.Options{})} }
+// Exports judges metrics of gates by what cells exported last.
+type Exports interface {
+	// JudgeMetric returns what the cells' values are, in words, or why they do not do.
+	JudgeMetric(ctx context.Context, m *channels.Metric, of []plan.ProbedCell, now time.Time) (string, error)
+}
+
+// NewHTTPProber returns a prober that asks where the list allows, and e about what cells exported.
+func NewHTTPProber(list reach.List, e Exports) HTTPProber {
+	return HTTPProber{list, list.Client(reach.Options{}), e}
+}
 
 const (
 	maxResponseBytes = 1 << 20
@@ -55,7 +63,11 @@ func (h HTTPProber) Observe(ctx context.Context, p plan.Probe, now time.Time) pl
 		o.Value, err = h.probeCheck(ctx, p)
 	case p.Metric != nil:
 		validFor = p.Metric.ValidFor
-		o.Value, err = h.probeMetric(ctx, p)
+		if p.Metric.Exported != "" {
+			o.Value, err = h.probeExported(ctx, p, now)
+		} else {
+			o.Value, err = h.probeMetric(ctx, p)
+		}
 	default:
 		err = errors.New("the gate has nothing to probe")
 	}
@@ -92,20 +104,17 @@ func (h HTTPProber) probeMetric(ctx context.Context, p plan.Probe) (string, erro
 	if err != nil {
 		return "", err
 	}
-	return judgeValue(m, value)
+	return m.Compare(value)
 }
 
-func judgeValue(m *channels.Metric, value float64) (string, error) {
-	text := strconv.FormatFloat(value, 'g', 6, 64)
-	switch {
-	case math.IsNaN(value) || math.IsInf(value, 0):
-		return "", fmt.Errorf("the value is %s", text)
-	case m.Below != nil && value >= *m.Below:
-		return "", fmt.Errorf("%s is not below %g", text, *m.Below)
-	case m.Above != nil && value <= *m.Above:
-		return "", fmt.Errorf("%s is not above %g", text, *m.Above)
+func (h HTTPProber) probeExported(ctx context.Context, p plan.Probe, now time.Time) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.Metric.Timeout)
+	defer cancel()
+	value, err := h.exports.JudgeMetric(ctx, p.Metric, p.Cells, now)
+	if err != nil && ctx.Err() != nil && errors.Is(err, context.DeadlineExceeded) {
+		return "", fmt.Errorf("what cells exported could not be read within %s", p.Metric.Timeout)
 	}
-	return text, nil
+	return value, err
 }
 
 // probeResponse is a host's answer.

@@ -70,7 +70,7 @@ func TestProberAnswers(t *testing.T) {
 					Timeout: 5 * time.Second}
 			}
 			now := time.Now()
-			o := NewHTTPProber(loopback(t)).Observe(t.Context(), p, now)
+			o := NewHTTPProber(loopback(t), nil).Observe(t.Context(), p, now)
 			if o.Holds != c.holds || !strings.Contains(o.Reason, c.reason) {
 				t.Errorf("answer %+v", o)
 			}
@@ -95,7 +95,7 @@ func TestProberDoesNotWaitForEver(t *testing.T) {
 	defer server.Close()
 	defer close(release)
 	p := plan.Probe{Check: &channels.Check{URL: server.URL, Timeout: 50 * time.Millisecond, ValidFor: time.Minute}}
-	if o := NewHTTPProber(loopback(t)).Observe(t.Context(), p, time.Now()); o.Holds ||
+	if o := NewHTTPProber(loopback(t), nil).Observe(t.Context(), p, time.Now()); o.Holds ||
 		!strings.Contains(o.Reason, "no answer within 50ms") {
 		t.Errorf("answer %+v", o)
 	}
@@ -129,7 +129,7 @@ func TestR53Gates(t *testing.T) {
 			p = plan.Probe{Metric: &channels.Metric{Prometheus: server.URL, Query: "x", Below: &below,
 				Timeout: time.Minute, ValidFor: time.Minute}}
 		}
-		return NewHTTPProber(l).Observe(t.Context(), p, time.Now())
+		return NewHTTPProber(l, nil).Observe(t.Context(), p, time.Now())
 	}
 	// The class loopback allows to ask, and lists no host by itself.
 	for _, body = range []string{
@@ -162,7 +162,7 @@ func TestR53ReasonsShowNoURL(t *testing.T) {
 	for _, address := range []string{"http://u:s3cret@127.0.0.1:9/s3cret", "http://u:s3cret@host.invalid/s3cret",
 		"http://u:s3 cret@127.0.0.1/", "http://s3cret@10.0.0.1/?token=s3cret"} {
 		p := plan.Probe{Check: &channels.Check{URL: address, Timeout: 10 * time.Second, ValidFor: time.Minute}}
-		o := NewHTTPProber(loopback(t)).Observe(t.Context(), p, time.Now())
+		o := NewHTTPProber(loopback(t), nil).Observe(t.Context(), p, time.Now())
 		if o.Holds || strings.Contains(o.Reason, "cret") {
 			t.Errorf("%s: %+v", address, o)
 		}

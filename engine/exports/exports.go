@@ -16,9 +16,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -27,15 +24,14 @@ import (
 	"github.com/sluice-cd/sluice/cells/telemetry"
 	"github.com/sluice-cd/sluice/engine/records"
 	"github.com/sluice-cd/sluice/releases"
-	"github.com/sluice-cd/sluice/releases/export"
 )
 
 const (
-	recordKind = "export"
-	maxGaps    = 10
-	maxValues  = 48 << 10 // bytes of the last values that are kept of a cell
-	maxLines   = 20_000   // of a batch
-	maxAge     = 2 * export.MaxEvery
+	positionKind = "export"
+	valuesKind   = "export-values"
+	maxGaps      = 10
+	maxLines     = 20_000 // of a batch
+	quiet        = maxAge // after the last batch
 )
 
 // ErrInvalid means that a batch can't be taken as it is. Nothing was stored; its error says what is wrong.
@@ -43,12 +39,17 @@ var ErrInvalid = errors.New("not a batch of exports")
 
 // State is what is kept of a cell.
 type State struct {
+	Position
+	Last
+}
+
+// Position is how far a cell's exports are.
+type Position struct {
 	cells.ExportReceipt
+	Began    time.Time         `json:"began"`          // when the first batch came after the last long pause
 	At       time.Time         `json:"at"`             // end of the minute of the last batch, by the cell's clock
 	Received time.Time         `json:"received"`       // of the last batch
 	Gaps     []cells.ExportGap `json:"gaps,omitempty"` // the newest last
-	Values   []telemetry.Line  `json:"values,omitempty"`
-	Left     int               `json:"left,omitempty"` // series whose values there was no room for
 }
 
 // Sink passes a batch on. An error means that it should be tried again.
@@ -117,85 +118,79 @@ func Parse(body []byte) (*Batch, error) {
 
 // Take stores a batch of a cell, if it is the next one, and says which batch of the cell is the last now.
 func (k *Keeper) Take(ctx context.Context, b *Batch, now time.Time) (cells.ExportReceipt, error) {
-	state, version, err := k.load(ctx, b.Cell)
+	position, version, err := load[Position](ctx, k, positionKind, b.Cell)
 	if err != nil {
 		return cells.ExportReceipt{}, err
 	}
-	if b.Sequence != state.Sequence+1 || b.Previous != state.Hash {
-		return state.ExportReceipt, nil // the cell goes on from there
+	if b.Sequence != position.Sequence+1 || b.Previous != position.Hash {
+		return position.ExportReceipt, nil // the cell goes on from there
 	}
 	if k.sink != nil {
 		if err := k.sink.Send(ctx, b.Cell, b.lines); err != nil {
 			return cells.ExportReceipt{}, fmt.Errorf("pass on the exports of %s: %w", b.Cell, err)
 		}
 	}
-	state.add(b, now)
-	body, err := json.Marshal(state)
-	if err != nil {
-		return cells.ExportReceipt{}, fmt.Errorf("exports of %s: %w", b.Cell, err)
+	ctx = context.WithoutCancel(ctx) // the endpoint has it: a cell that went away meanwhile must not send it again
+	if len(b.lines) > 0 {
+		last, version, err := load[Last](ctx, k, valuesKind, b.Cell)
+		if err != nil {
+			return cells.ExportReceipt{}, err
+		}
+		last.add(b)
+		if err := k.put(ctx, valuesKind, b.Cell, version, last); err != nil {
+			return cells.ExportReceipt{}, err
+		}
 	}
-	// The endpoint has it: a cell that went away meanwhile must not send it again.
-	if _, err := k.records.Put(context.WithoutCancel(ctx), records.Record{Kind: recordKind, Key: b.Cell,
-		Version: version,
-		Body:    body}); err != nil {
-		return cells.ExportReceipt{}, fmt.Errorf("exports of %s: %w", b.Cell, err)
+	position.add(b, now) // last: it acknowledges
+	if err := k.put(ctx, positionKind, b.Cell, version, position); err != nil {
+		return cells.ExportReceipt{}, err
 	}
-	return state.ExportReceipt, nil
+	return position.ExportReceipt, nil
 }
 
 // Load returns what is kept of a cell; the zero State: nothing.
-func (k *Keeper) Load(ctx context.Context, cell string) (State, error) {
-	s, _, err := k.load(ctx, cell)
+func (k *Keeper) Load(ctx context.Context, cell string) (s State, err error) {
+	if s.Position, _, err = load[Position](ctx, k, positionKind, cell); err == nil {
+		s.Last, _, err = load[Last](ctx, k, valuesKind, cell)
+	}
 	return s, err
 }
 
-func (k *Keeper) load(ctx context.Context, cell string) (s State, version int64, err error) {
-	r, err := k.records.Get(ctx, recordKind, cell)
+// load returns a record of a cell; the zero value: there is none.
+func load[T any](ctx context.Context, k *Keeper, kind, cell string) (v T, version int64, err error) {
+	r, err := k.records.Get(ctx, kind, cell)
 	if errors.Is(err, records.ErrNotFound) {
-		return s, 0, nil
+		return v, 0, nil
 	}
 	if err == nil {
-		err = json.Unmarshal(r.Body, &s)
+		err = json.Unmarshal(r.Body, &v)
 	}
 	if err != nil {
-		return s, 0, fmt.Errorf("exports of %s: %w", cell, err)
+		return v, 0, fmt.Errorf("exports of %s: %w", cell, err)
 	}
-	return s, r.Version, nil
+	return v, r.Version, nil
+}
+
+func (k *Keeper) put(ctx context.Context, kind, cell string, version int64, v any) error {
+	body, err := json.Marshal(v)
+	if err == nil {
+		_, err = k.records.Put(ctx, records.Record{Kind: kind, Key: cell, Version: version, Body: body})
+	}
+	if err != nil {
+		return fmt.Errorf("exports of %s: %w", cell, err)
+	}
+	return nil
 }
 
 // add takes note of a batch that was passed on.
-func (s *State) add(b *Batch, now time.Time) {
-	s.ExportReceipt = cells.ExportReceipt{Sequence: b.Sequence, Hash: b.hash}
-	s.At, s.Received = b.At, now
+func (p *Position) add(b *Batch, now time.Time) {
+	if p.Began.IsZero() || now.Sub(p.Received) > quiet {
+		p.Began = now
+	}
+	p.ExportReceipt = cells.ExportReceipt{Sequence: b.Sequence, Hash: b.hash}
+	p.At, p.Received = b.At, now
 	if b.Gap != nil {
-		s.Gaps = append(s.Gaps, *b.Gap)
-		s.Gaps = s.Gaps[max(0, len(s.Gaps)-maxGaps):]
+		p.Gaps = append(p.Gaps, *b.Gap)
+		p.Gaps = p.Gaps[max(0, len(p.Gaps)-maxGaps):]
 	}
-	newest := map[string]telemetry.Line{}
-	for _, l := range append(slices.Clone(s.Values), b.lines...) {
-		if b.At.Sub(l.At) > maxAge {
-			continue
-		}
-		l.Buckets, l.Bounds = nil, nil // a page shows the count and the sum
-		newest[seriesKey(l)] = l
-	}
-	s.Values, s.Left = nil, 0
-	size := 0
-	for _, key := range slices.Sorted(maps.Keys(newest)) {
-		text, err := json.Marshal(newest[key])
-		if size += len(text) + 1; err != nil || size > maxValues {
-			s.Left++
-			continue
-		}
-		s.Values = append(s.Values, newest[key])
-	}
-}
-
-func seriesKey(l telemetry.Line) string {
-	var key strings.Builder
-	key.WriteString(l.Metric + "\x00" + l.Event)
-	for _, name := range slices.Sorted(maps.Keys(l.Labels)) {
-		key.WriteString("\x00" + name + "\x00" + l.Labels[name])
-	}
-	return key.String()
 }

@@ -65,7 +65,9 @@ func (x candidate) judge() (held, blocked []channels.Verdict) {
 	for i := range c.Policy.Gates {
 		g := &c.Policy.Gates[i]
 		if g.Check != nil || g.Metric != nil {
-			outside = append(outside, g)
+			if g.Metric == nil || g.Metric.Exported == "" || !x.isHotfix() { // no upstream need run a hotfix
+				outside = append(outside, g)
+			}
 			continue
 		}
 		if v, any := x.judgeGate(g); any {
@@ -270,6 +272,13 @@ func (x candidate) countCells(n *channels.Counts) {
 // judgeObserved judges a check or metric gate by its newest observation. Without a valid one it requests another.
 func (x candidate) judgeObserved(g *channels.Gate) channels.Verdict {
 	c, p := x.channel, x.channel.planner
+	var exporting []ProbedCell
+	if g.Metric != nil && g.Metric.Exported != "" {
+		if exporting = x.exportingCells(); len(exporting) == 0 {
+			return channels.Blocked(g.ID, reason.AnswerFailed,
+				"no cell of "+strings.Join(c.Policy.After, ", ")+" is healthy on "+x.Version.String())
+		}
+	}
 	policy := gateHash(g)
 	var v channels.Verdict
 	o := x.findObservation(g, policy)
@@ -289,9 +298,28 @@ func (x candidate) judgeObserved(g *channels.Gate) channels.Verdict {
 	}
 	p.plan.Wants = append(p.plan.Wants, Probe{
 		Channel: c.Name, Gate: g.ID, Subject: x.Digest, Release: x.Version.String(), Policy: policy, Check: g.Check,
-		Metric: g.Metric,
+		Metric: g.Metric, Cells: exporting,
 	})
 	return v
+}
+
+// exportingCells returns the cells of the upstream channels that are healthy on the candidate, by name.
+func (x candidate) exportingCells() (all []ProbedCell) {
+	c, p := x.channel, x.channel.planner
+	for _, name := range c.Policy.After {
+		up := p.channels[name]
+		if up == nil {
+			continue
+		}
+		for _, cell := range up.Cells {
+			if s := p.cellState(cell); s != nil && s.Digest == x.Digest && s.State == cells.StateHealthy &&
+				p.inContact(s) {
+				all = append(all, ProbedCell{cell.Name, s.HealthySince, s.Skew.Round(time.Minute)})
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b ProbedCell) int { return strings.Compare(a.Name, b.Name) })
+	return all
 }
 
 // findObservation returns the newest observation about this release and this gate as defined now; nil: none.

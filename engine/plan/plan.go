@@ -112,6 +112,15 @@ type Probe struct {
 	Policy string           `json:"policy"`
 	Check  *channels.Check  `json:"check,omitempty"`
 	Metric *channels.Metric `json:"metric,omitempty"`
+	// Of a metric that cells export: the cells of the upstream channels that run the release, by name
+	Cells []ProbedCell `json:"cells,omitempty"`
+}
+
+// ProbedCell is a cell whose exports answer a probe. What it measured before Since was of another release.
+type ProbedCell struct {
+	Name  string        `json:"name"`
+	Since time.Time     `json:"since"`          // by our clock
+	Skew  time.Duration `json:"skew,omitempty"` // its clock minus ours, in whole minutes
 }
 
 // Learned holds what a plan found out and later plans must remember. The engine stores it before it acts on the plan.

@@ -100,6 +100,8 @@ type CellStatus struct {
 	Maintenance    *MaintenanceStatus  `json:"maintenance,omitempty" doc:"its maintenances for updates; none: it reported none"`
 	Debug          []DebugStatus       `json:"debug,omitempty" doc:"requests for debug access that are not over"`
 	Signatures     *SignatureStatus    `json:"signatures,omitempty" doc:"whether it verifies what release signers signed; none: its channel needs no signatures, and it verifies none"`
+
+	Exports *cells.ExportStanding `json:"exports,omitempty" doc:"what it exports beside its reports; none: it never exported anything"`
 }
 
 // LastFailure is the newest failure that is remembered of a cell.

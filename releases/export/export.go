@@ -103,6 +103,9 @@ var (
 // always exported under such a name.
 const OwnPrefix = "sluice_export_"
 
+// ValidName reports whether a metric or an event may have the name.
+func ValidName(name string) bool { return metricName().MatchString(name) }
+
 // Parse reads a wish.
 func Parse(file string, text []byte) (*List, []manifest.Fault) {
 	if len(text) > MaxFile {
@@ -165,7 +168,7 @@ func (c *checker) refuse(at, format string, args ...any) {
 // checkName checks the name of a metric or an event, which is to be among those before it only now.
 func (c *checker) checkName(at, what, name string, before map[string]bool) {
 	switch {
-	case !metricName().MatchString(name):
+	case !ValidName(name):
 		c.refuse(at, "%.80q can't be %s: use letters, digits and _.:/-", name, what)
 	case before[name]:
 		c.refuse(at, "%s is there twice", name)

@@ -23,6 +23,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/signin"
 	"github.com/sluice-cd/sluice/engine/controlplane/transport"
 	"github.com/sluice-cd/sluice/engine/debugging"
+	"github.com/sluice-cd/sluice/engine/exports"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/reach"
 	"github.com/sluice-cd/sluice/engine/signing"
@@ -161,8 +162,9 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 	asked := engine.NewRecordWatch(debugging.Kind)
 	if err == nil {
 		e, err = engine.New(ctx, repo.Repo, st, engine.Options{Log: log, Key: key, Signer: by,
-			Probe: engine.NewHTTPProber(gates), Audit: st, Poll: r.poll, CacheFile: repo.Loader.CacheFile,
-			Warming: r.warming, Watches: []*engine.RecordWatch{sessions, timestamps, asked}})
+			Probe: engine.NewHTTPProber(gates, exports.New(st.Records(), nil)), Audit: st, Poll: r.poll,
+			CacheFile: repo.Loader.CacheFile, Warming: r.warming,
+			Watches: []*engine.RecordWatch{sessions, timestamps, asked}})
 	}
 	if err != nil {
 		repo.Close()
