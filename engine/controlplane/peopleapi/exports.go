@@ -34,7 +34,7 @@ func (h *exportHandlers) show(ctx context.Context, in *exportsInput) (*exportsOu
 	}
 	state, err := h.keeper.Load(ctx, in.Name)
 	if err != nil {
-		return nil, huma.Error503ServiceUnavailable("The store can't be read: ask again in a moment.")
+		return nil, huma.Error503ServiceUnavailable(storeUnread)
 	}
 	return &exportsOutput{Body: state}, nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
 	"github.com/sluice-cd/sluice/engine/controlplane/auth"
+	"github.com/sluice-cd/sluice/engine/exports"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
 )
@@ -17,7 +18,10 @@ type fleetHandlers struct {
 	views  api.Views
 	facts  auth.Facts                 // nil: there are none
 	images func() *view.ImagesSummary // nil: no images are served
+	keeper *exports.Keeper            // nil: no exports are taken
 }
+
+const storeUnread = "The store can't be read: ask again in a moment."
 
 type planOutput struct{ Body plan.Plan }
 
@@ -42,7 +46,7 @@ type statusInput struct {
 
 type statusOutput struct{ Body view.Status }
 
-func (f *fleetHandlers) showStatus(_ context.Context, in *statusInput) (*statusOutput, error) {
+func (f *fleetHandlers) showStatus(ctx context.Context, in *statusInput) (*statusOutput, error) {
 	v, err := f.viewWithChannel(in.Channel)
 	if err != nil {
 		return nil, err
@@ -51,6 +55,11 @@ func (f *fleetHandlers) showStatus(_ context.Context, in *statusInput) (*statusO
 		Body: view.StatusOf(v, view.StatusPage{Channel: in.Channel, After: in.After, Limit: in.Limit})}
 	if f.images != nil {
 		out.Body.Images = f.images()
+	}
+	if f.keeper != nil {
+		if err := f.keeper.AddToStatus(ctx, &out.Body); err != nil {
+			return nil, huma.Error503ServiceUnavailable(storeUnread)
+		}
 	}
 	return out, nil
 }
@@ -68,13 +77,18 @@ func (f *fleetHandlers) showWhy(ctx context.Context, in *whyInput) (*whyOutput, 
 	}
 	refused, err := auth.FormerKeyRefused(ctx, f.facts, in.Name)
 	if err != nil {
-		return nil, huma.Error503ServiceUnavailable("The store can't be read: ask again in a moment.")
+		return nil, huma.Error503ServiceUnavailable(storeUnread)
 	}
 	e, ok := view.Why(v, in.Name, refused)
 	if !ok {
 		return nil, huma.Error404NotFound(
 			"The release repository has neither a cell, a channel nor a release of that name: /v1/status lists cells and " +
 				"channels.")
+	}
+	if f.keeper != nil {
+		if err := f.keeper.AddToWhy(ctx, &e, v.Plan.Now); err != nil {
+			return nil, huma.Error503ServiceUnavailable(storeUnread)
+		}
 	}
 	return &whyOutput{Body: e}, nil
 }

@@ -62,7 +62,7 @@ type API struct {
 func New(o Options) *API {
 	l := auditor{auth: o.Auth, log: o.Log}
 	return &API{
-		fleet: &fleetHandlers{o.Views, o.Facts, o.Images},
+		fleet: &fleetHandlers{o.Views, o.Facts, o.Images, o.Exports},
 		events: &eventHandlers{views: o.Views, journal: o.Journal, auth: o.Auth,
 			followers: limit.InFlight{Limit: int64(o.Followers)}, shutdown: o.Shutdown, log: o.Log},
 		members: &memberHandlers{views: o.Views, members: o.Members, tokens: o.Tokens, address: o.Address,

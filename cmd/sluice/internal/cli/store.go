@@ -19,6 +19,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane"
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 	"github.com/sluice-cd/sluice/engine/edits"
+	"github.com/sluice-cd/sluice/engine/exports"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/records"
 	"github.com/sluice-cd/sluice/engine/store"
@@ -217,7 +218,11 @@ func FetchStatus(ctx context.Context, a *App, cmd *cobra.Command, repo **OpenRep
 	if err != nil {
 		return view.Status{}, err
 	}
-	return view.StatusOf(v, page), nil
+	s := view.StatusOf(v, page)
+	err = ReadStore(ctx, a, func(st Store) error {
+		return exports.New(st.Records(), nil).AddToStatus(ctx, &s)
+	})
+	return s, err
 }
 
 // LoadObserved reads the observations from the store that --data or --database names; without one, there are

@@ -38,7 +38,8 @@ terminal, appended elsewhere.
 
 Cells that need attention come first. In a large fleet, a few of each kind are named and the others
 are counted; --all names every cell. --wide adds, for each channel, how and by which commit its head
-moved; for each cell the exact bytes, the last grant, what failed last, and how far its clock is off.
+moved; for each cell the exact bytes, the last grant, what failed last, how far its clock is off, and
+when it exported last.
 -o json always has all of that.
 
   shut out   the key is revoked, or used from two places
@@ -163,6 +164,7 @@ func DrawStatus(p cli.Printer, s view.Status, form StatusForm) {
 	drawChannels(p, s, form.Wide)
 	drawFlags(p, s.Flags)
 	drawImages(p, s.Images)
+	drawExports(p, s.Cells)
 	if len(s.Cells) > 0 {
 		p.PrintLine("")
 		drawCells(p, s, form)

@@ -12,6 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // In fleets larger than manyCells, fewOfEach cells of each condition are named, and the healthy ones are
@@ -53,7 +54,7 @@ func drawCells(p cli.Printer, s view.Status, form StatusForm) {
 	}
 	heading := []string{"CELL", "CHANNEL", "RELEASE", "STATE", "HEARD"}
 	if form.Wide {
-		heading = append(heading, "SEQUENCE", "DIGEST", "PROFILE", "HEALTHY FOR", "GRANTED", "FAILED", "CLOCK")
+		heading = append(heading, "SEQUENCE", "DIGEST", "PROFILE", "HEALTHY FOR", "GRANTED", "FAILED", "CLOCK", "EXPORTS")
 	}
 	if len(rows) > 0 {
 		p.PrintTable(append(heading, "NOTE"), rows)
@@ -102,7 +103,46 @@ func wideFields(c view.CellStatus, now time.Time) []cli.Field {
 		}
 	}
 	return []cli.Field{cli.Text(sequence), cli.Text(cli.OrDash(cli.ShortID(string(c.Digest)))),
-		cli.Text(cmp.Or(c.Profile, "default")), cli.Text(healthy), cli.Text(granted), failed, clock}
+		cli.Text(cmp.Or(c.Profile, "default")), cli.Text(healthy), cli.Text(granted), failed, clock,
+		exportsField(c.Exports, now)}
+}
+
+// exportsField says when a cell exported last.
+func exportsField(s *cells.ExportStanding, now time.Time) cli.Field {
+	if s == nil {
+		return cli.Text("-")
+	}
+	f := cli.Text(cli.Ago(now, s.Received) + " ago")
+	if s.State == cells.ExportsQuiet {
+		f.Colour = cli.Yellow
+	}
+	if s.Gap != nil {
+		f.Text += ", with a gap"
+	}
+	return f
+}
+
+// drawExports counts the cells that export.
+func drawExports(p cli.Printer, all []view.CellStatus) {
+	var quiet []string
+	flowing := 0
+	for _, c := range all {
+		switch {
+		case c.Exports == nil:
+		case c.Exports.State == cells.ExportsQuiet:
+			quiet = append(quiet, c.Name)
+		default:
+			flowing++
+		}
+	}
+	if flowing+len(quiet) == 0 {
+		return
+	}
+	line := fmt.Sprintf("exports: %d of %s", flowing, words.Count(len(all), "cell"))
+	if len(quiet) > 0 {
+		line += "; for two hours nothing came from " + words.Some(quiet, fewOfEach)
+	}
+	p.PrintLine("\n%s", line)
 }
 
 // maxPlainSkew is how far a cell's clock may be off, in seconds, before --wide colours it.

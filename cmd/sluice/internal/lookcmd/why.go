@@ -11,6 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/engine/controlplane/auth"
 	"github.com/sluice-cd/sluice/engine/edits"
+	"github.com/sluice-cd/sluice/engine/exports"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/internal/words"
 )
@@ -71,5 +72,8 @@ func fetchWhy(a *cli.App, cmd *cobra.Command, name string) (why view.Explanation
 			words.DidYouMean(name, names)),
 			"sluice status lists channels and cells; sluice release list lists releases")
 	}
-	return why, nil
+	err = cli.ReadStore(ctx, a, func(st cli.Store) error {
+		return exports.New(st.Records(), nil).AddToWhy(ctx, &why, v.Plan.Now)
+	})
+	return why, err
 }
