@@ -122,7 +122,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		others.Go(func() { l.flags.Serve(ctx, callers, a.options.FlagsOrigins, l.localHandler()) })
 	}
 	if pulls != nil {
-		others.Go(func() { pulls.run(ctx) })
+		others.Go(func() { pulls.run(ctx, l.exports.Handler()) })
 	}
 	others.Go(func() {
 		missing := a.lookBefore(ctx)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"sync"
 	"time"
 
@@ -56,15 +57,15 @@ func (a *Agent) openPulls(ctx context.Context) (p *pulls, err error) {
 	return p, nil
 }
 
-// run passes pulls on until ctx ends.
-func (p *pulls) run(ctx context.Context) {
+// run passes pulls on until ctx ends. OTLP that node parts pass on goes to telemetry.
+func (p *pulls) run(ctx context.Context, telemetry http.Handler) {
 	var all sync.WaitGroup
 	defer all.Wait()
 	if p.local != nil {
 		all.Go(func() { p.relay.Serve(ctx, p.local) })
 	}
 	if p.nodes != nil {
-		all.Go(func() { p.relay.ServeNodes(ctx, p.nodes, p.door) })
+		all.Go(func() { p.relay.ServeNodes(ctx, p.nodes, p.door, telemetry) })
 		all.Go(func() { p.keepSharing(ctx) })
 	}
 }
@@ -79,7 +80,7 @@ func (p *pulls) keepSharing(ctx context.Context) {
 			pause, now = shareRetryPause, err.Error()
 		}
 		if now != told && now != "" && ctx.Err() == nil {
-			p.log.Warn().Str("problem", now).Msg("the nodes do not know where to pull images: it is tried again")
+			p.log.Warn().Str("problem", now).Msg("the nodes do not know where the agent is: it is tried again")
 		}
 		told = now
 	}

@@ -12,8 +12,8 @@
 // (maintenance.Nodes). A node part that could not say so for maintenance.NodeConfirmed grants nothing, and answers that
 // it does not know.
 //
-// Images passes pulls of images on to the agent, if asked to: then it dials the agent too, and writes containerd's list
-// of mirrors.
+// Images passes pulls of images on to the agent, if asked to, and writes containerd's list of mirrors. What programs on
+// the node measure is passed on as well, unread and within limits. For both it dials the agent too (AgentWay).
 //
 // A kill is in force as soon as the watch brings it. While the API server is away, and after a restart without it, what
 // the node knew last holds (R43), with times that come in the meantime (R40). What is older than what the node has is

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
-	"sync"
 
 	"github.com/rs/zerolog"
 
@@ -41,10 +40,9 @@ func AccessSharer(secrets *kubernetes.ConfigMaps, name string, acting func(conte
 // Images passes pulls of programs on a node, such as its containerd, on to the cell's agent. It has no key of the cell.
 // Fields without a default are required.
 type Images struct {
-	Secrets    *kubernetes.ConfigMaps // as of kubernetes.NewSecrets
-	Name       string                 // of the ConfigMap that the agent writes
-	Listen     string                 // 127.0.0.1:PORT or [::1]:PORT
-	Registries []string               // those whose images come through the agent
+	Agent      *AgentWay // whoever made it has it followed
+	Listen     string    // 127.0.0.1:PORT or [::1]:PORT
+	Registries []string  // those whose images come through the agent
 	// HostsDir is containerd's config_path, where a hosts.toml is written for each registry; empty: somebody else does.
 	HostsDir string
 	Log      zerolog.Logger
@@ -67,22 +65,7 @@ func (i Images) Run(ctx context.Context) error {
 		}
 	}
 	i.Log.Info().Stringer("address", l.Addr()).Msg("images are served")
-	to := new(imagerelay.Through)
-	relay := imagerelay.New(imagerelay.Options{To: to, Log: i.Log})
-	p := part{options: Options{Log: i.Log}}
-	var all sync.WaitGroup
-	defer all.Wait()
-	all.Go(func() { relay.Serve(ctx, l) })
-	i.Secrets.Follow(ctx, ImagesName(i.Name), func(files map[string][]byte) {
-		var a imagerelay.Access
-		err := json.Unmarshal(files[accessFile], &a)
-		if err == nil {
-			err = to.Take(a)
-		}
-		if err != nil {
-			i.Log.Warn().Err(err).Msg("what the agent's Secret has is refused: pulls go where they went before")
-		}
-	}, p.noteTrouble)
+	imagerelay.New(imagerelay.Options{To: i.Agent, Log: i.Log}).Serve(ctx, l)
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"path/filepath"
 	"sync"
 	"time"
@@ -29,7 +30,9 @@ type Options struct {
 	StateDir string   // the node part's own folder; created if needed
 	Listen   []string // where pods ask: see flagserver.ParseAddress
 	Origins  []string // of web pages that may ask; none: no page may
-	Log      zerolog.Logger
+	// Agent is where OTLP of programs on this node goes; nil: none is taken
+	Agent http.RoundTripper
+	Log   zerolog.Logger
 }
 
 const maxShared = 2 << 20 // bytes of what an agent shares: a ConfigMap has less
@@ -77,9 +80,10 @@ func run(ctx context.Context, o Options) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var all sync.WaitGroup
+	handler := p.localHandler()
 	for _, l := range listeners {
 		o.Log.Info().Str("network", l.Addr().Network()).Stringer("address", l.Addr()).Msg("flags are served")
-		all.Go(func() { p.flags.Serve(ctx, l, o.Origins, p.grants.server.Handler()) })
+		all.Go(func() { p.flags.Serve(ctx, l, o.Origins, handler) })
 	}
 	all.Go(func() { p.grants.run(ctx) })
 	all.Go(func() {

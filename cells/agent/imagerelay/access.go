@@ -18,8 +18,8 @@ import (
 	"github.com/sluice-cd/sluice/cells/identity"
 )
 
-// Access is how node parts reach the relay of their cell's agent. Whoever has it pulls what the cell may pull, from
-// where the address is reachable, and can do nothing else.
+// Access is how node parts reach the relay of their cell's agent. Whoever has it pulls what the cell may pull, and sends
+// what programs measure, from where the address is reachable, and can do nothing else.
 type Access struct {
 	Address string `json:"address"` // IP:PORT of the agent
 	Pin     string `json:"pin"`     // of its certificate
@@ -53,19 +53,23 @@ func NewDoor(address string, now time.Time) (*Door, error) {
 // Access returns what lets in.
 func (d *Door) Access() Access { return d.access }
 
-// ServeNodes passes on what comes to l through a door until ctx ends.
-func (r *Relay) ServeNodes(ctx context.Context, l net.Listener, d *Door) {
+// ServeNodes passes on what comes to l through a door until ctx ends. OTLP that node parts pass on goes to telemetry.
+func (r *Relay) ServeNodes(ctx context.Context, l net.Listener, d *Door, telemetry http.Handler) {
 	want := []byte("Bearer " + d.access.Token)
+	mux := http.NewServeMux()
+	mux.Handle("POST /v1/metrics", telemetry)
+	mux.Handle("POST /v1/logs", telemetry)
+	mux.Handle("/", r.handler)
 	r.serve(ctx, tls.NewListener(l, d.config), http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		if subtle.ConstantTimeCompare([]byte(q.Header.Get("Authorization")), want) != 1 {
-			writeError(w, http.StatusUnauthorized, "UNAUTHORIZED", "Only the cell's node parts pull here.")
+			writeError(w, http.StatusUnauthorized, "UNAUTHORIZED", "Only the cell's node parts come in here.")
 			return
 		}
-		r.handler.ServeHTTP(w, q)
+		mux.ServeHTTP(w, q)
 	}))
 }
 
-// Through sends pulls to the agent of the Access that it took last. It is an http.RoundTripper.
+// Through sends requests to the agent of the Access that it took last. It is an http.RoundTripper.
 type Through struct {
 	mu        sync.Mutex
 	access    Access
@@ -99,7 +103,7 @@ func (t *Through) Take(a Access) error {
 
 const dialTimeout = 10 * time.Second
 
-var errNoAgent = errors.New("the cell's agent has not said yet where it passes pulls on")
+var errNoAgent = errors.New("the cell's agent has not said yet where node parts reach it")
 
 // RoundTrip implements http.RoundTripper.
 func (t *Through) RoundTrip(r *http.Request) (*http.Response, error) {

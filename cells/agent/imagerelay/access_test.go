@@ -30,7 +30,7 @@ func openDoor(t *testing.T, o imagerelay.Options) *imagerelay.Door {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		imagerelay.New(o).ServeNodes(ctx, l, d)
+		imagerelay.New(o).ServeNodes(ctx, l, d, http.NotFoundHandler())
 	}()
 	t.Cleanup(func() {
 		stop()

@@ -2,7 +2,8 @@
 // that the cell's key proves. It keeps nothing and decides nothing: the control plane knows what the cell may have.
 //
 // On the nodes of a cluster, which have no key of the cell, the same relay passes pulls on to the agent's: the agent
-// lets in who has the token of an Access (Door), and a node part sends pulls there (Through).
+// lets in who has the token of an Access (Door), and a node part sends pulls there (Through). By the same door comes
+// what the programs on nodes measure, for cells/agent/exporter.
 package imagerelay
 
 import (

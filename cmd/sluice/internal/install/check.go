@@ -34,6 +34,7 @@ func (i *Agent) AddFlags(f *pflag.FlagSet) {
 	f.BoolVar(&i.Node, "node", false, "serve feature flags and maintenances on each node, to its pods (sluice node)")
 	f.StringArrayVar(&i.Images, "images-from", nil, "`HOST[:PORT]` of a registry whose images the nodes' containerd pulls "+
 		"through the agent (docs/images.md); may be repeated")
+	f.BoolVar(&i.Exports, "exports", false, "have node parts pass on to the agent what programs measure (docs/export.md)")
 	f.BoolVar(&i.SelfUpdate, "self-update", false, "let releases replace the agent by their component sluice-agent, with "+
 		"a guard that puts the old one back if the new one does not report; a machine's cell needs a root of trust")
 	f.BoolVar(&i.ClusterAdmin, "cluster-admin", false, "let releases hold anything, such as definitions and roles")
@@ -50,6 +51,8 @@ func (i *Agent) Check() error {
 		return errors.New("--for is missing: the namespace that releases go into; or --cluster-admin")
 	case len(i.Images) > 0 && !i.Node:
 		return errors.New("--images-from needs --node: nodes pull by it")
+	case i.Exports && !i.Node:
+		return errors.New("--exports needs --node: programs send to it")
 	}
 	if host, _, _ := strings.Cut(i.Image, "/"); i.SelfUpdate && slices.Contains(i.Images, host) {
 		return fmt.Errorf("--self-update does not go with --images-from %s: the node would pull the new agent through the "+

@@ -24,6 +24,7 @@ type Agent struct {
 	ClusterAdmin     bool
 	Node             bool     // with the part on each node
 	Images           []string // registries whose images nodes pull through the agent
+	Exports          bool     // node parts pass on to the agent what programs measure
 	SelfUpdate       bool     // releases may replace the agent, and a guard watches
 
 	MakeNamespaces bool     // with the namespaces of For
@@ -62,7 +63,10 @@ func (i Agent) BundleConfigMaps() string {
 	return strings.Join(names, ", ")
 }
 
-// ImagesSecret returns the name of the Secret by which node parts pull images.
+// Door reports whether node parts reach the agent.
+func (i Agent) Door() bool { return len(i.Images) > 0 || i.Exports }
+
+// ImagesSecret returns the name of the Secret by which node parts reach the agent.
 func (i Agent) ImagesSecret() string { return node.ImagesName(nodeConfigMap) }
 
 // Default returns the namespace of objects that name none.

@@ -34,8 +34,9 @@ cell, opens no port, and needs nothing but the rights to read that ConfigMap and
 a Lease, in which it says that it is there. What it knew last is in the folder of --state, and holds while the
 API server is away; operations are then no longer granted after 30 s.
 
-With --images-listen it also passes pulls of the releases' images on to the agent, by a token in a Secret that
-the agent writes beside the ConfigMap (docs/images.md).
+With --images-listen it also passes pulls of the releases' images on to the agent (docs/images.md), and with
+--exports what programs here measure (docs/export.md), by a token in a Secret that the agent writes beside
+the ConfigMap (sluice agent --images-nodes).
 
 sluice agent manifest --node prints what runs it on every node.`,
 		Example: `  sluice node --configmap sluice-node/sluice-node --state /var/lib/sluice/node
@@ -58,6 +59,8 @@ sluice agent manifest --node prints what runs it on every node.`,
 		"`HOST[:PORT]` of a registry whose images come that way; may be repeated")
 	f.StringVar(&flags.images.HostsDir, "images-hosts", "",
 		"`FOLDER` of containerd's config_path, to tell it of that (default: somebody else does)")
+	f.BoolVar(&flags.exports, "exports", false,
+		"pass on to the agent what programs here send as OTLP where they ask for flags")
 	f.StringVar(&flags.kubeconfig, "kubeconfig", "",
 		"`FILE` that says how to reach the cluster (default: the pod's own cluster, else that of kubectl)")
 	f.StringVar(&flags.context, "context", "", "`NAME` of a context of the kubeconfig (default: its current one)")
@@ -69,6 +72,7 @@ sluice agent manifest --node prints what runs it on every node.`,
 type nodeFlags struct {
 	options                               node.Options
 	images                                node.Images
+	exports                               bool
 	configMap, kubeconfig, context, level string
 }
 
@@ -108,12 +112,22 @@ func (n *nodeFlags) run(a *cli.App, cmd *cobra.Command) error {
 	if !nodeName().MatchString(n.options.Node) {
 		return cli.UsageError(cmd, "--node %q is no name of a node", n.options.Node)
 	}
-	if n.images.Secrets, err = kubernetes.NewSecrets(config, namespace); err != nil {
+	way := &node.AgentWay{Name: name, Log: n.options.Log}
+	if way.Secrets, err = kubernetes.NewSecrets(config, namespace); err != nil {
 		return fmt.Errorf("node: %w", err)
 	}
-	n.images.Name, n.images.Log = name, n.options.Log
+	n.images.Agent, n.images.Log = way, n.options.Log
+	if n.exports {
+		n.options.Agent = way
+	}
 	debug.SetGCPercent(50) // it mostly idles: memory counts, not speed
 	g, ctx := errgroup.WithContext(cmd.Context())
+	if n.exports || n.images.Listen != "" {
+		g.Go(func() error {
+			way.Follow(ctx)
+			return nil
+		})
+	}
 	g.Go(func() error { return node.Run(ctx, n.options) })
 	if n.images.Listen != "" {
 		g.Go(func() error { return n.images.Run(ctx) })
