@@ -24,8 +24,8 @@ const (
 	maxReply        = 64 << 10 // bytes of the agent's answer
 )
 
-// telemetry passes on to the agent what programs on this node send as OTLP. It looks at nothing in it: the agent decides
-// what leaves the cell.
+// telemetry passes on to the agent what programs on this node send as OTLP. It looks at nothing in it: the agent
+// decides what leaves the cell.
 type telemetry struct {
 	agent  http.RoundTripper
 	bytes  *rate.Limiter

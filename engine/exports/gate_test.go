@@ -28,7 +28,8 @@ func TestJudge(t *testing.T) {
 		}
 		return all
 	}
-	fresh := map[string][]exports.LastValue{"a": at(time.Minute, 1, 2), "b": at(time.Minute, 3), "c": at(29*time.Minute, 6)}
+	fresh := map[string][]exports.LastValue{"a": at(time.Minute, 1, 2), "b": at(time.Minute, 3),
+		"c": at(29*time.Minute, 6)}
 	two := map[string][]exports.LastValue{"a": fresh["a"], "b": fresh["b"], "c": at(31*time.Minute, 6)}
 	for _, tt := range []struct {
 		name   string
@@ -73,7 +74,8 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// From batches to a verdict: a counter counts by how fast it rises, a histogram by its mean, and only where labels match.
+// From batches to a verdict: a counter counts by how fast it rises, a histogram by its mean, and only where
+// labels match.
 func TestJudgeMetricOfBatches(t *testing.T) {
 	k := newKeeper(t, nil)
 	line := func(minute int, text string) string {

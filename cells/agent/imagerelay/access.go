@@ -18,8 +18,8 @@ import (
 	"github.com/sluice-cd/sluice/cells/identity"
 )
 
-// Access is how node parts reach the relay of their cell's agent. Whoever has it pulls what the cell may pull, and sends
-// what programs measure, from where the address is reachable, and can do nothing else.
+// Access is how node parts reach the relay of their cell's agent. Whoever has it pulls what the cell may pull, and
+// sends what programs measure, from where the address is reachable, and can do nothing else.
 type Access struct {
 	Address string `json:"address"` // IP:PORT of the agent
 	Pin     string `json:"pin"`     // of its certificate

@@ -34,7 +34,8 @@ func (i *Agent) AddFlags(f *pflag.FlagSet) {
 	f.BoolVar(&i.Node, "node", false, "serve feature flags and maintenances on each node, to its pods (sluice node)")
 	f.StringArrayVar(&i.Images, "images-from", nil, "`HOST[:PORT]` of a registry whose images the nodes' containerd pulls "+
 		"through the agent (docs/images.md); may be repeated")
-	f.BoolVar(&i.Exports, "exports", false, "have node parts pass on to the agent what programs measure (docs/export.md)")
+	f.BoolVar(&i.Exports, "exports", false,
+		"have node parts pass on to the agent what programs measure (docs/export.md)")
 	f.BoolVar(&i.SelfUpdate, "self-update", false, "let releases replace the agent by their component sluice-agent, with "+
 		"a guard that puts the old one back if the new one does not report; a machine's cell needs a root of trust")
 	f.BoolVar(&i.ClusterAdmin, "cluster-admin", false, "let releases hold anything, such as definitions and roles")

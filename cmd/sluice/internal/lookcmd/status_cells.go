@@ -54,7 +54,8 @@ func drawCells(p cli.Printer, s view.Status, form StatusForm) {
 	}
 	heading := []string{"CELL", "CHANNEL", "RELEASE", "STATE", "HEARD"}
 	if form.Wide {
-		heading = append(heading, "SEQUENCE", "DIGEST", "PROFILE", "HEALTHY FOR", "GRANTED", "FAILED", "CLOCK", "EXPORTS")
+		heading = append(heading, "SEQUENCE", "DIGEST", "PROFILE", "HEALTHY FOR", "GRANTED", "FAILED", "CLOCK",
+			"EXPORTS")
 	}
 	if len(rows) > 0 {
 		p.PrintTable(append(heading, "NOTE"), rows)
