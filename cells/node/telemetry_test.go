@@ -173,7 +173,8 @@ func TestTelemetryIsBounded(t *testing.T) {
 	var under sync.WaitGroup
 	for range telemetryAtOnce {
 		under.Go(func() {
-			if answer, _ := post(t, address+"/v1/metrics", strings.NewReader("held")); answer.StatusCode != http.StatusOK {
+			answer, _ := post(t, address+"/v1/metrics", strings.NewReader("held"))
+			if answer.StatusCode != http.StatusOK {
 				t.Errorf("held: %s", answer.Status)
 			}
 		})

@@ -59,7 +59,8 @@ func TestEnclosedCommandRunsAsAnotherUser(t *testing.T) {
 		t.Skip("only root can become another user")
 	}
 	child := supervisedChild(t, "/", `id -u; id -g; id -G`)
-	how, err := Enclosure{User: &User{ID: 12345, Group: 12346, Groups: []uint32{12347}}}.Command(child.Supervisor[0], "enclose")
+	other := &User{ID: 12345, Group: 12346, Groups: []uint32{12347}}
+	how, err := Enclosure{User: other}.Command(child.Supervisor[0], "enclose")
 	if err != nil {
 		t.Fatal(err)
 	}

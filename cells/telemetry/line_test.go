@@ -19,7 +19,8 @@ func TestAppendIsMarshal(t *testing.T) {
 			Labels: map[string]string{"b": "other", "a": `x"<&>\\é` + "\u2028\x7f"}},
 		{At: at, Metric: "m", Type: export.Gauge, Value: number(-0.1e-9), Labels: map[string]string{}},
 		{At: at, Metric: "m", Type: export.Gauge, Value: number(math.MaxFloat64)},
-		{At: at, Metric: "m", Type: export.Histogram, Count: 3, Sum: 4.5, Bounds: []float64{1}, Buckets: []uint64{1, 2}},
+		{At: at, Metric: "m", Type: export.Histogram, Count: 3, Sum: 4.5, Bounds: []float64{1},
+			Buckets: []uint64{1, 2}},
 		{At: at, Event: "e", Fields: map[string]Scalar{"n": {1.5}, "s": {"x"}}},
 	} {
 		want, err := json.Marshal(l)

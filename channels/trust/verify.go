@@ -87,8 +87,8 @@ func (s State) Equal(other State) bool {
 		bytes.Equal(s.Snapshot, other.Snapshot) && maps.EqualFunc(s.Roles, other.Roles, bytes.Equal)
 }
 
-// Files returns the files of a state with who signed them: the root, the policy, the releases, the flags and a channel's
-// head, as far as they are there. Nothing is said of the time.
+// Files returns the files of a state with who signed them: the root, the policy, the releases, the flags and a
+// channel's head, as far as they are there. Nothing is said of the time.
 func (s State) Files(channel string) (files []*File, err error) {
 	root, fault := parse[metadata.RootType](RoleRoot, RoleRoot, s.Root)
 	if fault != nil {

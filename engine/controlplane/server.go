@@ -225,8 +225,8 @@ func New(o Options) (*Server, error) {
 	}
 	consolePages := consoleapi.New(consoleapi.Options{Views: o.Views, Repository: o.Repository, Journal: o.Journal,
 		Auth: a, Facts: o.Facts, History: o.History, Records: o.Records, Desk: o.Desk, Killer: o.Flags,
-		Committer: o.Committer, ConsoleAs: o.ConsoleAs, Audit: rows, Events: events, Exports: exported, Dir: o.ContentDir,
-		Shutdown: s.shutdown, Log: o.Log})
+		Committer: o.Committer, ConsoleAs: o.ConsoleAs, Audit: rows, Events: events, Exports: exported,
+		Dir: o.ContentDir, Shutdown: s.shutdown, Log: o.Log})
 	probes := &probes{views: o.Views, maxUnreachable: o.MaxUnreachable,
 		checkStore: o.CheckStore, shutdown: s.shutdown}
 

@@ -76,7 +76,8 @@ func (k *Keeper) put(ctx context.Context, kind, key string, v any) error {
 	if err != nil && !errors.Is(err, records.ErrNotFound) {
 		return fmt.Errorf("keep the record %s: %w", key, err)
 	}
-	if _, err := k.store.Put(ctx, records.Record{Kind: kind, Key: key, Version: before.Version, Body: body}); err != nil {
+	next := records.Record{Kind: kind, Key: key, Version: before.Version, Body: body}
+	if _, err := k.store.Put(ctx, next); err != nil {
 		return fmt.Errorf("keep the record %s: %w", key, err)
 	}
 	return nil

@@ -36,7 +36,8 @@ func tcpPair(t *testing.T) (near, far net.Conn) {
 }
 
 // join joins both sides and returns the connections' far ends. ended is closed once both ends were let go.
-func join(t *testing.T, r *debugrelay.Relay, allowed [2]func(context.Context) bool) (far [2]net.Conn, ended chan struct{}) {
+func join(t *testing.T, r *debugrelay.Relay, allowed [2]func(context.Context) bool) (far [2]net.Conn,
+	ended chan struct{}) {
 	t.Helper()
 	done := make(chan error, 2)
 	hellos := [2]string{"the agent's", "the person's"}
@@ -157,7 +158,8 @@ func TestLimits(t *testing.T) {
 		t.Parallel()
 		r := debugrelay.New(debugrelay.Limits{AgentWait: time.Millisecond, Wait: time.Millisecond, Sessions: 1}, nil)
 		for side := range 2 {
-			if _, err := r.Meet(t.Context(), "a", debugrelay.Side(side), "", always); !errors.Is(err, debugrelay.ErrAlone) {
+			_, err := r.Meet(t.Context(), "a", debugrelay.Side(side), "", always)
+			if !errors.Is(err, debugrelay.ErrAlone) {
 				t.Errorf("side %d: %v", side, err)
 			}
 		}

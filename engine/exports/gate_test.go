@@ -23,8 +23,8 @@ func TestJudge(t *testing.T) {
 	of := []plan.ProbedCell{{Name: "a", Since: start}, {Name: "b", Since: start}, {Name: "c", Since: start}}
 	at := func(ago time.Duration, values ...float64) (all []exports.LastValue) {
 		for _, v := range values {
-			all = append(all, exports.LastValue{Line: telemetry.Line{At: now.Add(-ago), Metric: "m", Type: export.Gauge},
-				Recent: pointer(v)})
+			line := telemetry.Line{At: now.Add(-ago), Metric: "m", Type: export.Gauge}
+			all = append(all, exports.LastValue{Line: line, Recent: pointer(v)})
 		}
 		return all
 	}
@@ -109,22 +109,23 @@ func TestJudgeMetricOfBatches(t *testing.T) {
 	}{
 		{[]string{counter(0, 600, since), histogram(0, 2, 3)}, "sum 1 over", "sum 1.5 over"},
 		{[]string{counter(1, 720, since), histogram(1, 4, 13)}, "sum 2 over", "sum 5 over"},
-		{[]string{counter(2, 90, later), histogram(2, 4, 13)}, "sum 3 over", "seconds of late"}, // it began anew; none came
+		// it began anew; none came
+		{[]string{counter(2, 90, later), histogram(2, 4, 13)}, "sum 3 over", "seconds of late"},
 	} {
 		var body []byte
 		body, hash = batch(t, cells.ExportHeader{Cell: "acme", Sequence: int64(i + 1), Previous: hash, At: start},
 			step.lines...)
 		take(t, k, body)
-		if got := ask(channels.Metric{Exported: "errors", Where: map[string]string{"class": "small"}}); !strings.HasPrefix(
-			got, step.errors) {
+		small := channels.Metric{Exported: "errors", Where: map[string]string{"class": "small"}}
+		if got := ask(small); !strings.HasPrefix(got, step.errors) {
 			t.Errorf("step %d: errors: %s, want %s", i, got, step.errors)
 		}
 		if got := ask(channels.Metric{Exported: "seconds"}); !strings.Contains(got, step.means) {
 			t.Errorf("step %d: seconds: %s, want %s", i, got, step.means)
 		}
 	}
-	if got := ask(channels.Metric{Exported: "errors", Where: map[string]string{"class": "large"}}); !strings.Contains(got,
-		"acme (none)") {
+	large := channels.Metric{Exported: "errors", Where: map[string]string{"class": "large"}}
+	if got := ask(large); !strings.Contains(got, "acme (none)") {
 		t.Errorf("other labels: %s", got)
 	}
 }
@@ -171,7 +172,8 @@ func TestOldestValuesGo(t *testing.T) {
 func TestStandings(t *testing.T) {
 	k := newKeeper(t, nil)
 	hash := ""
-	for i, gap := range []*cells.ExportGap{nil, {From: start, To: start.Add(time.Minute), Why: "the owner removed it"}} {
+	removed := &cells.ExportGap{From: start, To: start.Add(time.Minute), Why: "the owner removed it"}
+	for i, gap := range []*cells.ExportGap{nil, removed} {
 		var body []byte
 		body, hash = batch(t, cells.ExportHeader{Cell: "acme", Sequence: int64(i + 1), Previous: hash,
 			At: start.Add(-15 * time.Minute), Gap: gap}, gauge("queue", 1))

@@ -30,6 +30,15 @@ type LastValue struct {
 	Recent *float64 `json:"recent,omitempty"`
 }
 
+// Lines returns the values as they were exported.
+func (v *Last) Lines() []telemetry.Line {
+	lines := make([]telemetry.Line, len(v.Values))
+	for i, one := range v.Values {
+		lines[i] = one.Line
+	}
+	return lines
+}
+
 // add makes the points of a batch the last ones. Where there is no room for all, the oldest go: those of users who are
 // long gone, say.
 func (v *Last) add(b *Batch) {

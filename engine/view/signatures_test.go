@@ -28,14 +28,17 @@ func TestCellsSayWhetherTheyVerify(t *testing.T) {
 		words   string // empty: nothing is said
 		none    bool   // it counts among those that verify nothing
 	}{
-		"verifies":      {signed, "dedicated", &plan.CellState{LastReport: now, Signatures: verifies}, "it verifies releases by root 3: last at 2026-12-01", false},
-		"verifies none": {signed, "dedicated", &plan.CellState{LastReport: now}, "--trust-root " + string(ledger.Root().Digest), true},
+		"verifies": {signed, "dedicated", &plan.CellState{LastReport: now, Signatures: verifies},
+			"it verifies releases by root 3: last at 2026-12-01", false},
+		"verifies none": {signed, "dedicated", &plan.CellState{LastReport: now},
+			"--trust-root " + string(ledger.Root().Digest), true},
 		"flags too": {signed, "dedicated", &plan.CellState{LastReport: now,
-			Signatures: &cells.SignaturesReport{Root: 1, Verified: now, Until: now, Flags: true}}, "it verifies releases and flags", false},
+			Signatures: &cells.SignaturesReport{Root: 1, Verified: now, Until: now, Flags: true}},
+			"it verifies releases and flags", false},
 		"nothing yet": {signed, "dedicated", &plan.CellState{LastReport: now, Signatures: &cells.SignaturesReport{}},
 			"has verified nothing yet", false},
-		"damaged": {signed, "dedicated", &plan.CellState{LastReport: now, Signatures: &cells.SignaturesReport{Damaged: true}},
-			"nothing new begins", false},
+		"damaged": {signed, "dedicated", &plan.CellState{LastReport: now,
+			Signatures: &cells.SignaturesReport{Damaged: true}}, "nothing new begins", false},
 		"never reported":          {signed, "dedicated", nil, "", false},
 		"another channel":         {signed, "staging", &plan.CellState{LastReport: now}, "", false},
 		"verifies all the same":   {signed, "staging", &plan.CellState{LastReport: now, Signatures: verifies}, "by root 3", false},

@@ -152,7 +152,8 @@ func TestTermsByChannel(t *testing.T) {
 	}
 	entries := map[string]bool{"staging": true, "dedicated": false}
 	files := map[string]string{"sluice.yaml": settings, "flags/all.yaml": definitions,
-		"announcements/classes.yaml": strings.Replace(announcement, "cells: {labels: {region: eu}}\n", "now: true\n", 1)}
+		"announcements/classes.yaml": strings.Replace(announcement, "cells: {labels: {region: eu}}\n", "now: true\n",
+			1)}
 	newer, err := signed.Make(load(t, files), entries)
 	if err != nil {
 		t.Fatal(err)

@@ -52,7 +52,8 @@ func (p *folderPermit) mustEnd() bool { return p.folder.MustEnd(p.id) }
 
 func (p *folderPermit) ask(ctx context.Context, command []string) (bool, error) {
 	p.asked++
-	if err := p.folder.Ask(p.id, debugfolder.Pending{Number: p.asked, Command: command, Asked: time.Now()}); err != nil {
+	pending := debugfolder.Pending{Number: p.asked, Command: command, Asked: time.Now()}
+	if err := p.folder.Ask(p.id, pending); err != nil {
 		return false, err
 	}
 	ticker := time.NewTicker(checkEvery)

@@ -49,7 +49,8 @@ func TestDeclaredCommands(t *testing.T) {
 	if out := joined(events, "o"); !strings.Contains(out, "hello world\n") {
 		t.Errorf("the record lacks what was shown: %.300q", out)
 	}
-	if m := joined(events, "m"); !strings.Contains(m, "greet who=world") || !strings.Contains(m, "ended: the person left") {
+	m := joined(events, "m")
+	if !strings.Contains(m, "greet who=world") || !strings.Contains(m, "ended: the person left") {
 		t.Errorf("the record lacks the commands: %q", m)
 	}
 }

@@ -76,7 +76,8 @@ func TestOpenSSHAndAsciinema(t *testing.T) {
 			t.Fatalf("%v: %.2000q", err, out)
 		}
 		f.awaitEnding(t)
-		played, err := exec.Command("script", "-qec", "asciinema cat "+f.folder.RecordPath(f.id), "/dev/null").CombinedOutput()
+		play := exec.Command("script", "-qec", "asciinema cat "+f.folder.RecordPath(f.id), "/dev/null")
+		played, err := play.CombinedOutput()
 		if err != nil || !strings.Contains(string(played), want) {
 			t.Errorf("asciinema: %v: %.2000q", err, played)
 		}

@@ -290,8 +290,9 @@ func (k *Keeper) Admit(a *cells.Assignment, running string, b trust.Bundle, now 
 	return k.save(next)
 }
 
-// FlagParts verifies what the control plane told, at an instant, and returns of which parts bundles of flags may consist
-// in a channel. signed is false where the signers' policy leaves flags unsigned. What was verified is kept in any case.
+// FlagParts verifies what the control plane told, at an instant, and returns of which parts bundles of flags may
+// consist in a channel. signed is false where the signers' policy leaves flags unsigned. What was verified is kept in
+// any case.
 func (k *Keeper) FlagParts(channel string, b trust.Bundle, now time.Time) (parts []trust.Part, signed bool, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

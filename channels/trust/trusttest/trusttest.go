@@ -260,7 +260,8 @@ func (r *Repository) SignFlags(parts ...trust.Part) {
 	roles := delegations["roles"].([]any)
 	if r.Roles[trust.RoleFlags] == nil {
 		delegations["roles"] = append(roles, JSON{"name": trust.RoleFlags,
-			"keyids": []string{KeyID("ada"), KeyID("grace")}, "threshold": 2, "terminating": true, "paths": []string{"flags/*/*", "announcements/*/*"}})
+			"keyids": []string{KeyID("ada"), KeyID("grace")}, "threshold": 2, "terminating": true,
+			"paths": []string{"flags/*/*", "announcements/*/*"}})
 		r.Roles[trust.RoleFlags] = &Doc{By: []string{"ada", "grace"}, Signed: JSON{"_type": "targets",
 			"spec_version": "1.0.31", "version": FirstVersion, "expires": expiry(r.Now.Add(trust.Lifetime))}}
 	}

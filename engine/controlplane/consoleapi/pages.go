@@ -11,7 +11,6 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/cells/telemetry"
 	"github.com/sluice-cd/sluice/engine/adoption"
 	"github.com/sluice-cd/sluice/engine/console"
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
@@ -286,9 +285,5 @@ func (r *reader) exported(ctx context.Context, v *view.View, cell string) *conso
 		r.log.Error().Err(err).Str("cell", cell).Msg("a cell's page is shown without its exports")
 		return nil
 	}
-	values := make([]telemetry.Line, len(s.Values))
-	for i, v := range s.Values {
-		values[i] = v.Line
-	}
-	return &console.Exported{Until: s.At, Received: s.Received, Values: values, Left: s.Left, Gaps: s.Gaps}
+	return &console.Exported{Until: s.At, Received: s.Received, Values: s.Lines(), Left: s.Left, Gaps: s.Gaps}
 }

@@ -99,8 +99,8 @@ func (a *API) Routes(api.Docs) []api.Route {
 					debug.RecordType: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}}},
 				Responses: map[string]*huma.Response{"204": {Description: "Seal and record are stored"}},
 				Errors:    []int{400, 404, 413, 415, 503}}},
-		{Method: http.MethodGet, Path: debug.PersonPath("{name}", "{id}") + "/record", Audience: api.Operator, OfCell: true,
-			Handler: a.serveRecord,
+		{Method: http.MethodGet, Path: debug.PersonPath("{name}", "{id}") + "/record",
+			Audience: api.Operator, OfCell: true, Handler: a.serveRecord,
 			Operation: huma.Operation{
 				OperationID: "debugRecordOf", Tags: []string{"people"},
 				Summary:    "The record of a debug session, as an asciicast",

@@ -67,7 +67,8 @@ ProxyCommand of your own SSH client; docs/debug.md has the lines for ~/.ssh/conf
 			return fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)
 		}
 		if code != 0 {
-			return cli.WithExitCode(fmt.Errorf("%sthe command ended with exit code %d", cli.CommandPrefix(cmd), code), code)
+			err := fmt.Errorf("%sthe command ended with exit code %d", cli.CommandPrefix(cmd), code)
+			return cli.WithExitCode(err, code)
 		}
 		return nil
 	}
@@ -127,7 +128,8 @@ func findSigner(a *cli.App, cmd *cobra.Command, s debugging.RequestStatus, file 
 	}
 	var lines []string
 	for _, line := range known.People()[s.Person].Keys {
-		if key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line)); err == nil && ssh.FingerprintSHA256(key) == s.Key {
+		key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line))
+		if err == nil && ssh.FingerprintSHA256(key) == s.Key {
 			lines = append(lines, line)
 		}
 	}
@@ -164,7 +166,8 @@ func findRequest(ctx context.Context, a *cli.App, args []string) (s debugging.Re
 		return s, err
 	}
 	for _, one := range all.Requests {
-		if slices.Contains([]string{debugging.Sent, cells.DebugOpen, cells.DebugPermitted}, one.State) && one.Made.After(s.Made) {
+		usable := []string{debugging.Sent, cells.DebugOpen, cells.DebugPermitted}
+		if slices.Contains(usable, one.State) && one.Made.After(s.Made) {
 			s = one
 		}
 	}
