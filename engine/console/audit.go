@@ -78,7 +78,8 @@ func reportOf(r *audit.Report) markup.HTML {
 		return ui.Element("div", "alert passed", ui.Element("p", "alert-title",
 			ui.Mark("passed", ""), "The chain is whole"),
 			ui.Paragraph("", markup.Text(fmt.Sprintf("%s, %d to %d: none was removed or changed. Whoever writes "+
-				"the whole chain anew is found by an earlier export that is kept elsewhere: sluice audit verify --earlier.",
+				"the whole chain anew is found by an earlier export that is kept elsewhere: "+
+				"sluice audit verify --earlier.",
 				ui.Counted(int(r.Rows), "row"), r.First, r.Last))))
 	}
 	var items []markup.HTML

@@ -124,7 +124,8 @@ func wavesOf(m *Model, r *plan.Progress) markup.HTML {
 		is = "has reached"
 	}
 	parts := []markup.HTML{ui.Subheading("Rollout"),
-		ui.Paragraph("", version(r.Release), markup.Text(fmt.Sprintf(" %s its cells: %s granted, %s applying, %s of %s healthy",
+		ui.Paragraph("", version(r.Release), markup.Text(fmt.Sprintf(
+			" %s its cells: %s granted, %s applying, %s of %s healthy",
 			is, ui.Thousands(r.Granted), ui.Thousands(r.Applying), ui.Thousands(r.Healthy), ui.Thousands(r.Could))))}
 	if r.Slots > 0 {
 		parts = append(parts, ui.Element("div", "slots", ui.Element("span", "", markup.Text(fmt.Sprintf(

@@ -136,8 +136,8 @@ func cellTable(m *Model, a Address, selected []*view.CellStatus) markup.HTML {
 	for _, c := range selected[from:until] {
 		rows = append(rows, cellRow(m, c))
 	}
-	pager := []markup.HTML{markup.Text(fmt.Sprintf("%s–%s of %s", ui.Thousands(min(from+1, until)), ui.Thousands(until),
-		ui.Thousands(len(selected))))}
+	pager := []markup.HTML{markup.Text(fmt.Sprintf("%s–%s of %s", ui.Thousands(min(from+1, until)),
+		ui.Thousands(until), ui.Thousands(len(selected))))}
 	if from > 0 {
 		back := Address{Kind: a.Kind, Name: a.Name, Filter: a.Filter}
 		if from > pageRows {

@@ -140,8 +140,8 @@ func askForm(m *Model, f Form) markup.HTML {
 		inside = append(inside, fieldOf(m, field, f.Values[field.Name], f.Problems[field.Name]))
 	}
 	if f.Action.Own && f.Making == nil {
-		return ui.Paragraph("empty", "It is for people whom sluice.yaml lists under people with the address that they sign in "+
-			"with, and nobody whom it lists is signed in here.")
+		return ui.Paragraph("empty", "It is for people whom sluice.yaml lists under people with the address that they "+
+			"sign in with, and nobody whom it lists is signed in here.")
 	}
 	button, with := "Show the commit", markup.Attributes{"class", "ask", "action", ActionAddress(f.Action.Name, nil)}
 	if f.Action.Own {
@@ -149,7 +149,8 @@ func askForm(m *Model, f Form) markup.HTML {
 	}
 	if m := f.Making; m != nil {
 		with = append(with, "data-passkey", "make", "data-person", m.Person, "data-has", strings.Join(m.Has, " "))
-		inside = append(inside, noScripts("Your browser runs no scripts here, and only a script can have a passkey made."))
+		inside = append(inside, noScripts("Your browser runs no scripts here, and only a script can have a "+
+			"passkey made."))
 	}
 	switch {
 	case f.Action.Approve != nil:
@@ -288,7 +289,8 @@ func confirmForm(f Form) markup.HTML {
 		with = append(with, "data-passkey", "sign", "data-nonce", s.Nonce, "data-challenge", s.Challenge, "data-rp",
 			s.RPID, "data-has", strings.Join(s.Credentials, " "))
 		inside = append(inside, hidden(SignedParam, ""),
-			noScripts("Your browser runs no scripts here, and only a script can ask your passkey: the command does the same."))
+			noScripts("Your browser runs no scripts here, and only a script can ask your passkey: "+
+				"the command does the same."))
 	}
 	inside = append(inside, hidden(ShownParam, v.Digest), hidden(SinceParam, strconv.FormatInt(v.Since.Unix(), 10)),
 		ui.Element("p", "buttons", markup.Element("button", markup.Attributes{"class", "primary"}, markup.Text(word)),

@@ -135,8 +135,8 @@ func renderPredictions(p *Page, all []prediction) {
 	}
 	parts := []markup.HTML{ui.Subheading("Predicted promotions"),
 		ui.Paragraph("soft", "The earliest instant of the next "+
-			"promotion into each channel, from the clocks of its gates: a prediction, if cells stay healthy and no commit "+
-			"comes until then."),
+			"promotion into each channel, from the clocks of its gates: a prediction, if cells stay healthy and no "+
+			"commit comes until then."),
 		ui.Table("Predicted promotions", []string{"Channel", "Release", "Not before", "Because"}, rows)}
 	if more := len(all) - pageRows; more > 0 {
 		parts = append(parts, ui.Paragraph("soft", markup.Text("and "+ui.Counted(more, "channel")+" more")))

@@ -57,8 +57,8 @@ func SecurityHeaders() map[string][]string { return securityHeaders() }
 
 var securityHeaders = sync.OnceValue(func() map[string][]string {
 	return map[string][]string{"Content-Security-Policy": {contentSecurityPolicy},
-		"X-Content-Type-Options": {"nosniff"}, "Referrer-Policy": {"same-origin"}, "Cross-Origin-Opener-Policy": {"same-origin"},
-		"Cross-Origin-Resource-Policy": {"same-origin"}}
+		"X-Content-Type-Options": {"nosniff"}, "Referrer-Policy": {"same-origin"},
+		"Cross-Origin-Opener-Policy": {"same-origin"}, "Cross-Origin-Resource-Policy": {"same-origin"}}
 })
 
 // Region is a part of a page that is replaced by itself.

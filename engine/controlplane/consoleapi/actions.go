@@ -177,7 +177,8 @@ func (h *formHandlers) preview(w http.ResponseWriter, r *http.Request, c *api.Ca
 		q.form.Preview = &console.Preview{}
 		return http.StatusOK
 	case a.Own && c.Person == nil:
-		return q.fail(http.StatusConflict, h.mayNot(c, q), "With your own rights to the repository, the command does the same.")
+		return q.fail(http.StatusConflict, h.mayNot(c, q),
+			"With your own rights to the repository, the command does the same.")
 	case h.desk == nil || a.AtOnce && h.killer == nil:
 		q.form.Error, q.form.Next = "This control plane makes no such commit.", q.form.Command()
 		return http.StatusConflict

@@ -43,31 +43,32 @@ func actions() []action {
 		return func(*State, url.Values, time.Time) (owner.Decision, problems) { return d, nil }
 	}
 	return append([]action{
-		{Name: "approve", Title: "Approve a release", Effect: "The release may start here: exactly these bytes, by their " +
-			"digest. Where approval is not required, it may start without.",
+		{Name: "approve", Title: "Approve a release", Effect: "The release may start here: exactly these bytes, by " +
+			"their digest. Where approval is not required, it may start without.",
 			fields: []field{{Name: "digest", Label: "Digest", Required: true, suggest: offeredDigests}},
 			fits:   func(s *State) bool { return len(s.Candidates()) > 0 }, decide: decideApprove},
-		{Name: "pause", Title: "Pause", Effect: "Nothing new starts in this cell until you end the pause. The vendor sees " +
-			"the reason, and can't override it. The cell's own return to its last good release is exempt.",
+		{Name: "pause", Title: "Pause", Effect: "Nothing new starts in this cell until you end the pause. The " +
+			"vendor sees the reason, and can't override it. The cell's own return to its last good release is exempt.",
 			fields: []field{{Name: "reason", Label: "Reason", Hint: "The vendor sees it.", Required: true}},
 			decide: decidePause},
 		{Name: "unpause", Title: "End the pause", Effect: "What is offered may start again.",
 			fits: func(s *State) bool { return s.Decided.Paused != "" }, decide: always(owner.Unpause())},
-		{Name: "pin", Title: "Pin", Effect: "No other release starts in this cell until you end the pin. What runs or is " +
-			"offered is pinned by its digest.",
+		{Name: "pin", Title: "Pin", Effect: "No other release starts in this cell until you end the pin. What runs " +
+			"or is offered is pinned by its digest.",
 			fields: []field{{Name: "release", Label: "Release", Required: true, suggest: knownReleases}},
 			decide: decidePin},
 		{Name: "unpin", Title: "End the pin", Effect: "Other releases may start again.",
 			fits: func(s *State) bool { return s.Decided.Pin != "" }, decide: always(owner.Unpin())},
-		{Name: "add-window", Title: "Add a window", Effect: "Outside all windows nothing new starts; what started inside " +
-			"a window is finished.",
+		{Name: "add-window", Title: "Add a window", Effect: "Outside all windows nothing new starts; what started " +
+			"inside a window is finished.",
 			fields: []field{{Name: "opens", Label: "Opens", Required: true,
 				Hint: "A cron line of five fields, such as " +
 					"0 22 * * SAT: minute, hour, day of month, month, day of week."},
 				{Name: "for", Label: "For how long", Required: true, Hint: "Such as 4h, 90m or 2d."},
 				{Name: "zone", Label: "Time zone", Hint: "Such as Europe/Berlin; without one, UTC."}},
 			decide: decideWindow},
-		{Name: "remove-window", Title: "Remove a window", Effect: "Without windows, something new may start at any time.",
+		{Name: "remove-window", Title: "Remove a window", Effect: "Without windows, something new may start at any " +
+			"time.",
 			fields: []field{{Name: "number", Label: "Number of the window", Required: true, suggest: windowNumbers}},
 			fits:   func(s *State) bool { return len(s.Decided.Windows) > 0 },
 			decide: func(_ *State, v url.Values, _ time.Time) (owner.Decision, problems) {

@@ -141,8 +141,8 @@ func exportActions() []action {
 			},
 			decide: func(s *State, v url.Values, _ time.Time) (owner.Decision, problems) {
 				if s.Exports.Wish.Release == "" || v.Get("release") != s.Exports.Wish.Release {
-					return owner.Decision{}, problems{"release": "This does not run here, or no longer: the first page " +
-						"has what is asked for."}
+					return owner.Decision{}, problems{"release": "This does not run here, or no longer: the first " +
+						"page has what is asked for."}
 				}
 				return owner.ApproveExport(s.Exports.Wish.Release, s.Exports.Wish.List), nil
 			}},

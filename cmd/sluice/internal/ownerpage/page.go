@@ -160,8 +160,8 @@ func faults(s *State) (all []markup.HTML) {
 	}
 	for _, f := range s.Faults[:min(len(s.Faults), maxRows)] {
 		all = append(all, ui.Alert("failing", "A part of the state folder can't be read", f,
-			"The rest of the page does not depend on it. A running agent writes the file anew; as another user than the "+
-				"agent, you may lack the right to read it."))
+			"The rest of the page does not depend on it. A running agent writes the file anew; as another user than "+
+				"the agent, you may lack the right to read it."))
 	}
 	return all
 }
