@@ -313,6 +313,11 @@ func TestOwnerFaults(t *testing.T) {
 		head + "paused: " + strings.Repeat("x", maxOwnerFile) + "\n":                         "is larger than",
 		head + "a: &a [x,x]\nb: &b [*a,*a]\nc: &c [*b,*b]\npaused: *c\n":                     ":3: ",
 		head + "windows: [" + strings.Repeat("{opens: \"0 9 * * *\", for: 1h},", 17) + "]\n": "more than 16 windows",
+		head + "export:\n  metrics:\n  - {name: queue, type: gauges}\n":                      ":5: ",
+		head + "export:\n  metrics:\n  - {name: a b, type: gauge}\n":                         ":5: ",
+		head + "export:\n  of: true\n":                                                       ":4: unknown field",
+		head + "export: {off: yess}\n":                                                       ":3: ",
+		head + "export:\n  hold: -1h\n":                                                      "hold",
 	} {
 		dir := t.TempDir()
 		must(t, os.WriteFile(filepath.Join(dir, OwnerFile), []byte(text), 0o600))

@@ -269,27 +269,37 @@ func TestWhatTheOwnerReadLeaves(t *testing.T) {
 	wish := list("queue")
 	c.SetWish("1.0.0", &wish)
 	c.SetConsent(agreed(time.Hour, "queue"))
-	var files []exporter.File
-	c.eventually("a file waits", func() bool {
-		c.measure("queue", 7)
-		var err error
-		if files, err = exporter.List(c.dir); err != nil {
+	read := func() (all [][]byte) {
+		files, err := exporter.List(c.dir)
+		if err != nil {
 			t.Fatal(err)
 		}
-		return len(files) > 0
-	})
-	text, err := exporter.Read(c.dir, files[0].Name)
-	if err != nil || !strings.Contains(string(text), `"metric":"queue"`) || !files[0].Held {
-		t.Fatalf("the owner reads %s of %+v (%v)", text, files[0], err)
+		for _, f := range files {
+			text, err := exporter.Read(c.dir, f.Name)
+			if err != nil || !f.Held {
+				t.Fatalf("the owner reads %s of %+v (%v)", text, f, err)
+			}
+			all = append(all, text)
+		}
+		return all
 	}
+	c.eventually("a file waits", func() bool { // the first may have only the count of what came before the consent
+		c.measure("queue", 7)
+		return bytes.Contains(bytes.Join(read(), nil), []byte(`"metric":"queue"`))
+	})
 	c.stop()
+	texts := read()
 	sent := make(chan []byte, 100)
 	c.Exporter = exporter.Open(exporter.Options{StateDir: c.dir, Cell: "acme", Minute: time.Hour,
 		Log: zerolog.Nop(),
 		To: roundTripper(func(r *http.Request) (*http.Response, error) {
-			body, _ := io.ReadAll(r.Body)
+			body, err := io.ReadAll(r.Body)
+			if err != nil {
+				return nil, err
+			}
 			sent <- body
-			return nil, errors.New("no control plane")
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			return controlPlane{c}.RoundTrip(r)
 		})})
 	c.SetWish("1.0.0", &wish)
 	c.SetConsent(agreed(time.Nanosecond, "queue"))
@@ -297,10 +307,11 @@ func TestWhatTheOwnerReadLeaves(t *testing.T) {
 	var running sync.WaitGroup
 	running.Go(func() { c.Run(ctx) })
 	c.stop = func() { cancel(); running.Wait() }
-	body := <-sent
-	lines := unpack(t, body)
-	if _, content, _ := bytes.Cut(lines, []byte("\n")); !bytes.Equal(content, text) {
-		t.Errorf("there left\n%s\nand the owner read\n%s", content, text)
+	for _, text := range texts {
+		lines := unpack(t, <-sent)
+		if _, content, _ := bytes.Cut(lines, []byte("\n")); !bytes.Equal(content, text) {
+			t.Errorf("there left\n%s\nand the owner read\n%s", content, text)
+		}
 	}
 }
 
@@ -380,7 +391,8 @@ func TestConsentThatShrankWhileDown(t *testing.T) {
 	}
 }
 
-// While the owner's word can't be read nothing leaves, and nothing is removed.
+// While the owner's word can't be read nothing leaves, and nothing is removed. Then all of it leaves, and the vendor is
+// told why something is missing (E3).
 func TestInvalidWordHolds(t *testing.T) {
 	c := newCell(t)
 	wish := list("queue")
@@ -394,6 +406,17 @@ func TestInvalidWordHolds(t *testing.T) {
 	if after, err := exporter.List(c.dir); err != nil || len(after) < len(before) || c.state().Sequence != 0 {
 		t.Errorf("%d files waited, now %d (%v); the control plane has %d batches", len(before), len(after), err,
 			c.state().Sequence)
+	}
+	c.SetConsent(agreed(time.Nanosecond, "queue"))
+	c.awaitValue("queue", 3)
+	state := c.state()
+	if len(state.Gaps) != 1 || state.Gaps[0].Why != "the owner's decisions could not be read" {
+		t.Errorf("the vendor sees the gaps %+v", state.Gaps)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.batches[0].At.Equal(before[0].At) {
+		t.Errorf("the first batch is of %s, not of %s, which waited", c.batches[0].At, before[0].At)
 	}
 }
 
