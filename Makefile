@@ -74,6 +74,10 @@ bench: ## Speed, a row a line, each met or short.
 bench-trust: ## What it costs a cell to verify signed releases, beside a bare hash of the same release.
 	$(GO) run ./test/bench -only trust
 
+.PHONY: bench-export
+bench-export: ## What leaves a cell, beside bare protobuf; what it costs an agent in memory.
+	$(GO) run ./test/bench -only export
+
 .PHONY: bench-fleet
 bench-fleet: ## The same for ten thousand cells: server, load and bare baselines side by side.
 	$(GO) run ./test/fleet

@@ -22,7 +22,11 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, os.Stdout, *only); err != nil {
+	do := func() error { return run(ctx, os.Stdout, *only) }
+	if dir := os.Getenv(exportChild); dir != "" {
+		do = func() error { return runExportChild(ctx, dir) }
+	}
+	if err := do(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -43,7 +47,7 @@ func run(ctx context.Context, out io.Writer, only string) error {
 	for _, g := range []group{{"promotion", measurePromotion}, {"signing", measureSigning}, {"plan", measurePlan},
 		{"cells", measureCells}, {"memory", measureMemory}, {"maintenance", measureMaintenance},
 		{"commands", measureCommands}, {"sign-in", measureSignIn}, {"notices", measureNotices},
-		{"trust", measureTrust}} {
+		{"trust", measureTrust}, {"export", measureExport}} {
 		if !strings.Contains(g.name, only) {
 			continue
 		}
