@@ -133,8 +133,8 @@ func (c *Client) Begin(ctx context.Context, kind, key string) (*Operation, error
 	return op, nil
 }
 
-// End ends the operation. It may be called more than once, though not at once. An agent that can't be reached forgets
-// the operation by itself.
+// End ends the operation, after a renewal that is under way. It may be called more than once, though not at once. An
+// agent that can't be reached forgets the operation by itself.
 func (op *Operation) End() {
 	op.cancel()
 	<-op.done
@@ -160,7 +160,8 @@ func (op *Operation) renew(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			_ = op.client.ask(ctx, op, true) // the operation goes on in any case
+			// The operation goes on in any case. A renewal that was cut off could reach the agent after the end.
+			_ = op.client.ask(context.WithoutCancel(ctx), op, true)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -45,7 +46,7 @@ func (a *agent) start() {
 		a.t.Fatal(err)
 	}
 	a.server = server.New(func() {})
-	a.http = &http.Server{Handler: a.server.Handler(), ReadHeaderTimeout: time.Second}
+	a.http = &http.Server{Handler: a.server.Handler(), ReadHeaderTimeout: time.Minute}
 	go func() { _ = a.http.Serve(listener) }()
 }
 
@@ -173,8 +174,10 @@ func TestAThousandAskersAtTheBoundary(t *testing.T) {
 		askers.Go(func() {
 			<-begin
 			asked := draining.Load()
-			_, err := c.Begin(t.Context(), "start", fmt.Sprint(i))
+			op, err := c.Begin(t.Context(), "start", fmt.Sprint(i))
 			switch isRefused := new(Refused); {
+			case err == nil && op.Unconfirmed:
+				t.Error("the agent could not be asked")
 			case err == nil && asked:
 				late.Add(1)
 			case err == nil:
@@ -236,7 +239,7 @@ func TestItEndsByItself(t *testing.T) {
 // Without an answer the client goes by what it was told last, until the end that it was told then.
 func TestWithoutAnAgent(t *testing.T) {
 	a := startAgent(t)
-	c := New(a.socket, Options{Renew: 20 * time.Millisecond})
+	c := New(a.socket, Options{Renew: 20 * time.Millisecond, Timeout: time.Minute})
 	a.refuse(2 * time.Second)
 	if _, err := c.Begin(t.Context(), "start", "ws-1"); err == nil {
 		t.Fatal("granted")
@@ -276,6 +279,33 @@ func TestWithoutAnAgent(t *testing.T) {
 	a.kill()
 	if op, err := c.Begin(t.Context(), "start", "ws-2"); err != nil || !op.Unconfirmed {
 		t.Errorf("the agent said that it is over: %v", err)
+	}
+}
+
+// A renewal that is under way when the operation ends does not come after the end, which would keep the lease.
+func TestEndComesAfterARenewal(t *testing.T) {
+	s := server.New(func() {})
+	asked, arrived, goOn := 0, make(chan struct{}), make(chan struct{})
+	agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			if asked++; asked == 2 { // one at a time asks
+				close(arrived)
+				<-goOn
+			}
+		}
+		s.Handler().ServeHTTP(w, r)
+	}))
+	defer agent.Close()
+	op, err := New(agent.URL, Options{Renew: time.Millisecond, Timeout: time.Minute}).Begin(t.Context(), "start", "ws-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-arrived
+	time.AfterFunc(100*time.Millisecond, func() { close(goOn) })
+	op.End()
+	agent.Close() // once all is answered
+	if b := s.Busy(); b.Count != 0 {
+		t.Errorf("%+v", b)
 	}
 }
 
