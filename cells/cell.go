@@ -217,9 +217,9 @@ type Desired struct {
 	Notices    []Notice    `json:"notices,omitempty"`
 	// Maintenance bounds the cell's maintenances; nil: the defaults.
 	Maintenance *Maintenance `json:"maintenance,omitempty"`
-	Flags       *Flags       `json:"flags,omitempty"` // nil: the control plane has no flags repository
 	// Debug changes with the requests for debug access that the cell finds at /v1/debug; empty: there are none.
 	Debug string `json:"debug,omitempty"`
+	Flags *Flags `json:"flags,omitempty"` // nil: the control plane has no flags repository
 }
 
 // Maintenance is what a cell must know of maintenances beside its releases: its channel's policy, and its own texts.

@@ -36,8 +36,8 @@ func measureCommands(ctx context.Context, dir string) ([]figures.Row, error) {
 	}
 	before := biggit.Version(written.Releases - 2)
 	commands := [][]string{
-		{"version"}, {"status"}, {"plan"}, {"why", biggit.Channel(3)}, {"log", "-n", "10"}, {"validate"}, {"release", "list"},
-		{"release", "show", before}, {"diff", biggit.Channel(3), before},
+		{"version"}, {"status"}, {"plan"}, {"why", biggit.Channel(3)}, {"log", "-n", "10"}, {"validate"},
+		{"release", "list"}, {"release", "show", before}, {"diff", biggit.Channel(3), before},
 	}
 	const runs = 9
 	times := make([][]time.Duration, len(commands))

@@ -14,6 +14,7 @@ type restOfDesired struct {
 	Hold        *cells.Hold        `json:"hold,omitempty"`
 	Notices     []cells.Notice     `json:"notices,omitempty"`
 	Maintenance *cells.Maintenance `json:"maintenance,omitempty"`
+	Debug       string             `json:"debug,omitempty"`
 }
 
 // assignmentJSON is an assignment with its JSON. It is immutable.
@@ -50,20 +51,14 @@ func (snap *snapshot) marshalDesired(e *cellEntry, d *cells.Desired) ([]byte, er
 		return nil, err
 	}
 	rest := []byte("{}")
-	if d.Hold != nil || len(d.Notices) > 0 || d.Maintenance != nil {
-		if rest, err = json.Marshal(restOfDesired{d.Hold, d.Notices, d.Maintenance}); err != nil {
+	if d.Hold != nil || len(d.Notices) > 0 || d.Maintenance != nil || d.Debug != "" {
+		if rest, err = json.Marshal(restOfDesired{d.Hold, d.Notices, d.Maintenance, d.Debug}); err != nil {
 			return nil, err
 		}
 	}
 	flags, err := snap.marshalFlags(d.Flags)
 	if err != nil {
 		return nil, err
-	}
-	var debug []byte
-	if d.Debug != "" {
-		if debug, err = json.Marshal(d.Debug); err != nil {
-			return nil, err
-		}
 	}
 	b := make([]byte, 0, len(name)+len(head)+len(assignment)+len(rest)+len(flags)+48)
 	b = append(append(b, `{"cell":`...), name...)
@@ -76,9 +71,6 @@ func (snap *snapshot) marshalDesired(e *cellEntry, d *cells.Desired) ([]byte, er
 	}
 	if flags != nil {
 		b = append(append(b, `,"flags":`...), flags...)
-	}
-	if debug != nil {
-		b = append(append(b, `,"debug":`...), debug...)
 	}
 	return append(b, "}\n"...), nil
 }

@@ -34,6 +34,8 @@ func TestMarshalDesired(t *testing.T) {
 		// not the cached one
 		{Cell: "acme", Head: head, Assignment: &cells.Assignment{Channel: "staging", Sequence: 4}},
 		{Cell: "acme", Head: head, Assignment: given, Notices: []cells.Notice{{Code: "c"}, {Code: "d", Text: "t"}}},
+		{Cell: "acme", Debug: "3<"},
+		{Cell: "acme", Head: head, Debug: "4", Flags: lit},
 		{Cell: "acme", Flags: &cells.Flags{}},
 		{Cell: "acme", Head: head, Flags: lit},
 		{Cell: "bolt", Head: head,
@@ -53,6 +55,6 @@ func TestMarshalDesired(t *testing.T) {
 		}
 	}
 	if n := reflect.TypeFor[cells.Desired]().NumField(); n != 4+reflect.TypeFor[restOfDesired]().NumField() {
-		t.Errorf("cells.Desired has %d fields: marshal leaves the new one out: add it to remainder", n)
+		t.Errorf("cells.Desired has %d fields: marshalDesired leaves the new one out: add it to restOfDesired", n)
 	}
 }

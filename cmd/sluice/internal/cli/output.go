@@ -110,8 +110,9 @@ func (p Printer) writeError() error {
 	return nil
 }
 
-// PrintLine prints a line, folded where it is wider than the terminal. What an argument says may come from anyone, such as a cell's health command, so it is
-// cleaned (R54): it neither controls the reader's terminal nor begins a line. Only Painted text keeps its colour.
+// PrintLine prints a line, folded where it is wider than the terminal. What an argument says may come from anyone, such
+// as a cell's health command, so it is cleaned (R54): it neither controls the reader's terminal nor begins a line. Only
+// Painted text keeps its colour.
 func (p Printer) PrintLine(format string, args ...any) {
 	clean := make([]any, len(args))
 	for i, arg := range args {

@@ -74,8 +74,9 @@ objects that the release no longer has.`,
 			if err := more.check(a, cmd, &o); err != nil {
 				return err
 			}
-			if err := cli.RefuseShorter(cmd, cli.ShortestTime, "hook-timeout", "health-command-timeout", "health-timeout",
-				"health-every", "heal-every", "report-every", "poll-wait"); err != nil {
+			err := cli.RefuseShorter(cmd, cli.ShortestTime, "hook-timeout", "health-command-timeout", "health-timeout",
+				"health-every", "heal-every", "report-every", "poll-wait")
+			if err != nil {
 				return err
 			}
 			named := a.StateDir(o.StateDir, "") != ""

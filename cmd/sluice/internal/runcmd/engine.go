@@ -90,7 +90,8 @@ func KeepsRunning(cmd *cobra.Command) bool {
 		}
 	}
 	return slices.Contains([]string{"sluice serve", "sluice agent", "sluice agent guard", "sluice node",
-		"sluice supervise", "sluice enclose", "sluice cell ui", "sluice demo", "sluice demo product"}, cmd.CommandPath())
+		"sluice supervise", "sluice enclose", "sluice cell ui", "sluice demo", "sluice demo product",
+	}, cmd.CommandPath())
 }
 
 // runningEngine is an engine with its repository and store. The caller closes it.
