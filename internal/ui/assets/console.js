@@ -272,7 +272,7 @@ addEventListener("keydown", (e) => {
   }
 });
 
-// --- The wall: one mark a cell. The marks are the document's own symbols, drawn once; the wall is copies of their pixels
+// --- The wall: one mark a cell. The marks are the symbols of the document, each drawn once on a tile that patterns repeat
 
 class Wall {
   constructor(box) {
@@ -300,50 +300,56 @@ class Wall {
     this.data = await r.json();
     this.draw();
   }
-  sprite(pixels) {
+  tiles(pixels, size) {
     const style = getComputedStyle(document.documentElement), forced = matchMedia("(forced-colors: active)").matches;
     return this.data.legend.map((name) => {
-      const g = new OffscreenCanvas(pixels, pixels).getContext("2d");
+      const g = new OffscreenCanvas(size, size).getContext("2d");
       g.scale(pixels / 12, pixels / 12);
       g.fillStyle = forced ? getComputedStyle(document.body).color : style.getPropertyValue("--" + name).trim();
       g.fill(new Path2D($(`#mark-${name} path`).getAttribute("d")), "evenodd");
-      return new Uint32Array(g.getImageData(0, 0, pixels, pixels).data.buffer);
+      return g.canvas;
     });
   }
   layout() {
     const width = this.canvas.clientWidth || this.box.clientWidth - 24, cells = this.data.groups.reduce((n, g) => n + g.cells.length, 0);
     const scale = devicePixelRatio || 1, size = Math.round((cells > 4000 ? 9 : cells > 800 ? 12 : 18) * scale);
     const step = size / scale, columns = Math.max(1, Math.floor(width / step));
-    let y = 0, from = 0;
+    let rows = 0, from = 0;
     this.places = this.data.groups.map((g) => {
-      const p = { g, from, top: y + 20, rows: Math.ceil(g.cells.length / columns) };
-      y = p.top + Math.ceil(p.rows * step) + 8;
+      rows += Math.ceil(24 / step); // above the marks is the name
+      const p = { g, from, row: rows, top: rows * step };
+      rows += Math.ceil(g.cells.length / columns);
       from += g.cells.length;
       return p;
     });
-    Object.assign(this, { scale, size, step, columns, width, height: y, cells });
+    Object.assign(this, { scale, size, step, columns, width, height: Math.ceil(rows * step), cells });
   }
   draw() {
     if (!this.data) return;
     this.layout();
-    const { canvas, scale, size, columns } = this, mark = size - Math.round(2 * scale);
-    if (!this.sprites || this.drawn !== size) { this.sprites = this.sprite(mark); this.drawn = size; }
+    const { canvas, scale, size, columns } = this;
+    if (!this.sprites || this.drawn !== size) {
+      this.sprites = this.tiles(size - Math.round(2 * scale), size);
+      this.drawn = size;
+    }
     canvas.width = this.width * scale;
     canvas.height = this.height * scale;
     canvas.style.height = this.height + "px";
     const g = canvas.getContext("2d");
-    // Pixels that are put after text was drawn make the browser paint the text first: all marks come before all names.
-    for (const p of this.places) {
-      const strip = new ImageData(Math.min(columns, p.g.states.length) * size, p.rows * size), across = strip.width;
-      const pixels = new Uint32Array(strip.data.buffer);
-      for (let i = 0; i < p.g.states.length; i++) {
-        const sprite = this.sprites[p.g.states.charCodeAt(i) - 97];
-        let to = Math.floor(i / columns) * size * across + (i % columns) * size;
-        for (let from = 0; from < sprite.length; to += across)
-          for (let x = 0; x < mark; x++) pixels[to + x] = sprite[from++];
+    // A path a condition: the browser fills ten thousand marks by as many calls as there are conditions.
+    const runs = this.sprites.map(() => new Path2D());
+    for (const { row, g: { states } } of this.places)
+      for (let from = 0, to; from < states.length; from = to) {
+        const end = Math.min(states.length, from - from % columns + columns);
+        for (to = from + 1; to < end && states[to] === states[from];) to++;
+        runs[states.charCodeAt(from) - 97].rect(from % columns * size, (row + Math.floor(from / columns)) * size,
+          (to - from) * size, size);
       }
-      g.putImageData(strip, 0, Math.round(p.top * scale));
-    }
+    g.imageSmoothingEnabled = false;
+    runs.forEach((path, i) => {
+      g.fillStyle = g.createPattern(this.sprites[i], "repeat");
+      g.fill(path);
+    });
     g.scale(scale, scale);
     g.font = "12px system-ui, sans-serif";
     g.fillStyle = getComputedStyle(document.body).color;
