@@ -6,7 +6,6 @@ import (
 	"maps"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/sluice-cd/sluice/releases/export"
@@ -66,7 +65,8 @@ type Aggregate struct {
 	dropped map[Reason]uint64
 	changed bool // dropped changed since it was collected
 	events  []Line
-	points  int // of the request that is being decoded
+	points  int    // of the request that is being decoded
+	key     []byte // of the series that is looked for; kept for its room
 }
 
 type series struct {
@@ -184,26 +184,24 @@ func (a *Aggregate) add(s *Sample, rule metricRule, now time.Time) {
 
 // find returns the series of a sample; nil: there are too many.
 func (a *Aggregate) find(s *Sample, rule metricRule, now time.Time) *series {
-	var key strings.Builder
-	key.WriteString(s.Name)
-	values := make([]string, len(rule.labels))
+	a.key = append(a.key[:0], s.Name...)
 	for i := range rule.labels {
 		u := &rule.labels[i]
-		values[i] = a.rules.labelValue(u, find(s.Labels, u.name))
-		key.WriteByte(0)
-		key.WriteString(values[i])
+		a.key = append(a.key, 0)
+		a.key = append(a.key, a.rules.labelValue(u, find(s.Labels, u.name))...)
 	}
-	if found := a.series[key.String()]; found != nil {
+	if found := a.series[string(a.key)]; found != nil {
 		return found
 	}
 	if len(a.series) >= MaxSeries {
 		return nil
 	}
-	made := &series{rule: rule, name: s.Name, since: now, labels: make(map[string]string, len(values))}
-	for i, v := range values {
-		made.labels[rule.labels[i].name] = v
+	made := &series{rule: rule, name: s.Name, since: now, labels: make(map[string]string, len(rule.labels))}
+	for i := range rule.labels {
+		u := &rule.labels[i]
+		made.labels[u.name] = a.rules.labelValue(u, find(s.Labels, u.name))
 	}
-	a.series[key.String()] = made
+	a.series[string(a.key)] = made
 	return made
 }
 
@@ -274,9 +272,11 @@ func (a *Aggregate) AddEvent(kind string, attributes map[string]any, now time.Ti
 // Collect returns what leaves for the minute that ends at now, in order: events since the last collection, and the
 // series with news whose turn it is.
 func (a *Aggregate) Collect(now time.Time) []Line {
-	lines := a.events
+	lines := slices.Grow(a.events, len(a.series)+len(a.dropped))
 	a.events = nil
-	for _, key := range slices.Sorted(maps.Keys(a.series)) {
+	keys := slices.AppendSeq(make([]string, 0, len(a.series)), maps.Keys(a.series))
+	slices.Sort(keys)
+	for _, key := range keys {
 		s := a.series[key]
 		if now.Sub(s.seen) > forgotten {
 			delete(a.series, key)

@@ -166,6 +166,7 @@ type decoder struct {
 	a      *Aggregate
 	sample Sample // what all of the metric's points have
 	now    time.Time
+	labels []Label // of one point; kept for its room
 }
 
 func (d *decoder) refuse([]byte) error {
@@ -199,13 +200,13 @@ func (d *decoder) setTemporality(data []byte) (known bool, err error) {
 }
 
 func (d *decoder) addNumbers(data []byte, kind export.Type) error {
+	var p metricspb.NumberDataPoint // of each in turn
 	return eachField(data, 1, func(text []byte) error {
-		var p metricspb.NumberDataPoint
 		if !d.a.decode(text, &p) || isNoValue(p.GetFlags()) {
 			return nil
 		}
 		s := d.sample
-		s.Type, s.Labels, s.Start = kind, labelsOf(p.GetAttributes()), instant(p.GetStartTimeUnixNano())
+		s.Type, s.Labels, s.Start = kind, d.labelsOf(p.GetAttributes()), instant(p.GetStartTimeUnixNano())
 		s.Value = p.GetAsDouble()
 		if i, ok := p.Value.(*metricspb.NumberDataPoint_AsInt); ok {
 			s.Value = float64(i.AsInt)
@@ -224,13 +225,13 @@ func (d *decoder) addHistogram(data []byte) error {
 		d.a.Drop(Temporality)
 		return nil
 	}
+	var p metricspb.HistogramDataPoint // of each in turn
 	return eachField(data, 1, func(text []byte) error {
-		var p metricspb.HistogramDataPoint
 		if !d.a.decode(text, &p) || isNoValue(p.GetFlags()) {
 			return nil
 		}
 		s := d.sample
-		s.Type, s.Labels, s.Start = export.Histogram, labelsOf(p.GetAttributes()), instant(p.GetStartTimeUnixNano())
+		s.Type, s.Labels, s.Start = export.Histogram, d.labelsOf(p.GetAttributes()), instant(p.GetStartTimeUnixNano())
 		s.Count, s.Sum, s.Bounds, s.Buckets = p.GetCount(), p.GetSum(), p.GetExplicitBounds(), p.GetBucketCounts()
 		d.a.Add(&s, d.now)
 		return nil
@@ -248,12 +249,18 @@ func instant(nanoseconds uint64) time.Time {
 	return time.Unix(0, int64(nanoseconds))
 }
 
-func labelsOf(attributes []*commonpb.KeyValue) []Label {
-	labels := make([]Label, 0, len(attributes))
+// labelsOf returns the labels of a point, until the next point's.
+func (d *decoder) labelsOf(attributes []*commonpb.KeyValue) []Label {
+	d.labels = d.labels[:0]
 	for _, kv := range attributes {
-		labels = append(labels, Label{kv.GetKey(), asText(plainValue(kv.GetValue()))})
+		text, isText := kv.GetValue().GetValue().(*commonpb.AnyValue_StringValue)
+		if isText {
+			d.labels = append(d.labels, Label{kv.GetKey(), text.StringValue})
+			continue
+		}
+		d.labels = append(d.labels, Label{kv.GetKey(), asText(plainValue(kv.GetValue()))})
 	}
-	return labels
+	return d.labels
 }
 
 // plainValue returns a string, an int64, a float64 or a bool; nil for anything else.
