@@ -23,14 +23,16 @@ const Component = "sluice-agent"
 // FolderName is the name of the record's folder in the agent's state folder.
 const FolderName = "update"
 
-// guardWait is how long the agent waits for its guard to say that it watches.
-const guardWait = time.Minute
+const (
+	guardWait = time.Minute     // how long the agent waits for its guard to say that it watches
+	undecided = 5 * time.Minute // and beyond the limit for a step to be decided: the cell heals nothing meanwhile
+)
 
 // Release is what an agent begins with, as far as it may name another agent.
 type Release struct {
 	Key        string // of the assignment
 	Components []releases.Component
-	Verified   bool              // by the signatures of release signers, whose root the cell has
+	Verified   bool              // this release, by the signatures of release signers, whose root the cell has
 	Images     http.RoundTripper // asks the control plane for images, as this cell
 }
 
@@ -226,6 +228,9 @@ func (p *Part) Update(ctx context.Context, release Release) error {
 			return err
 		case r.Phase == asked && time.Since(begun) >= guardWait:
 			return p.withdraw(r)
+		case time.Since(begun) >= p.options.Limit+undecided:
+			return &cells.UnavailableError{Cause: errors.New("update the agent: the step that is under way is neither " +
+				"confirmed nor undone: its guard may not run")}
 		}
 		select {
 		case <-ctx.Done():
@@ -261,10 +266,13 @@ func (p *Part) advance(ctx context.Context, key, to string, is images, r Record)
 	case is.running[Agent] == to: // else it is not proven, or is put back now
 		return r.Part != Agent || r.To != to || r.Phase == confirmed || r.Phase == restored, nil
 	case r.isUnderWay() && !own: // a guard's step; or an update for an assignment that was superseded
-		if r.Part == Agent && is.wanted[Agent] == is.running[Agent] {
+		// An agent on trial is wanted and runs too. Its step leads back, and is confirmed or undone before another begins.
+		if r.Part == Agent && is.wanted[Agent] == is.running[Agent] && is.running[Agent] != r.To {
 			_, err = p.records.change(r, Record{})
 		}
 		return false, unavailable(err)
+	case r.Phase == undone && !own: // the image before comes back first: what runs now may be the one that does not work
+		return false, nil
 	case own && r.Phase == confirmed:
 		if _, err := p.records.change(r, Record{}); err != nil { // the owner may ask for another try
 			return false, unavailable(err)

@@ -2,6 +2,15 @@ package selfupdate
 
 import "fmt"
 
+// Needed returns the images between which the step of a folder is not decided yet; empty: there is none.
+func Needed(dir string) (from, to string, err error) {
+	r, err := (records{dir}).load()
+	if err != nil || r.Part != Agent || r.Phase == confirmed || r.Phase == restored {
+		return "", "", err
+	}
+	return r.From, r.To, nil
+}
+
 // Chosen returns which image a machine runs as its agent where one is chosen: the one before, if the step to it was
 // undone.
 func (p *Part) Chosen(chosen string) (image string, err error) {

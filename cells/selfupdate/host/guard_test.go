@@ -173,12 +173,28 @@ func TestImagesThatAreNoAgent(t *testing.T) {
 		"a link":     {p.image(layer(t, link)), "is no plain file"},
 		"removed": {p.image(layer(t, plain("usr/bin/sluice", p.program("good"))),
 			layer(t, plain("usr/bin/.wh.sluice", nil))), "it removes /usr/bin/sluice"},
+		"its folder removed": {p.image(layer(t, plain("usr/bin/sluice", p.program("good"))),
+			layer(t, plain("usr/.wh.bin", nil))), "it removes /usr/bin/sluice"},
+		"all removed": {p.image(layer(t, plain("usr/bin/sluice", p.program("good"))),
+			layer(t, plain(".wh.usr", nil))), "it removes /usr/bin/sluice"},
+		"its folder hidden": {p.image(layer(t, plain("usr/bin/sluice", p.program("good"))),
+			layer(t, plain("usr/.wh..wh..opq", nil))), "it removes /usr/bin/sluice"},
+		"its folder a link": {p.image(layer(t, plain("usr/bin/sluice", p.program("good"))),
+			layer(t, tar.Header{Name: "usr/bin", Typeflag: tar.TypeSymlink, Linkname: "../opt"})),
+			"it removes /usr/bin/sluice"},
 	} {
 		p.begin(tc.image)
 		if got := p.result(); !strings.HasPrefix(got, "release: ") || !strings.Contains(got, tc.want) {
 			t.Errorf("%s: it says %s", name, got)
 		}
 	}
+	again := p.image(layer(t, plain("usr/bin/sluice", p.program("broken"))),
+		layer(t, plain("usr/bin/.wh..wh..opq", nil), plain("usr/bin/sluice", p.program("good"))))
+	p.begin(again)
+	if got := p.result(); got != "<nil>" {
+		t.Errorf("a layer that hides the folder, and brings the program anew: %s", got)
+	}
+	p.wantRunning(again)
 	missing := "vendor.example/team/sluice@sha256:" + strings.Repeat("0", 64)
 	other := "other.example/team/sluice@sha256:" + strings.Repeat("0", 64)
 	damaged := p.agent("good")
@@ -192,7 +208,39 @@ func TestImagesThatAreNoAgent(t *testing.T) {
 			return err == nil && strings.Contains(string(said), want)
 		})
 	}
-	p.wantRunning(Installed)
+	p.wantRunning(again)
+}
+
+// While an agent is on trial, what another release names neither removes the program of the one before nor ends the
+// trial: a mute agent is put back all the same.
+func TestNoWayBackIsLostOnTrial(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	limit := limitVariable + "=20s"
+	kill := p.start(limit)
+	good := p.agent("good")
+	p.begin(good)
+	if got := p.result(); got != "<nil>" {
+		t.Fatal(got)
+	}
+	mute, next := p.agent("mute"), p.image(layer(t, plain("usr/bin/sluice", append(p.program("good"), '\n'))))
+	p.begin(mute)
+	p.wantRunning(mute)
+	p.begin(next)
+	kill() // the agent on trial is started again, and brings it
+	p.start(limit)
+	p.await("the agent on trial brings the next", func() bool {
+		_, err := os.Stat(files{p.path("update")}.program(next))
+		return err == nil
+	})
+	if _, err := (files{p.path("update")}).verified(good); err != nil {
+		t.Errorf("the program of the one before: %v", err)
+	}
+	p.wantRunning(good)
+	if got := p.result(); got != "<nil>" {
+		t.Error(got)
+	}
+	p.wantRunning(next)
 }
 
 // Without a root of trust no release replaces the agent, whose user could do anything that the agent may.
@@ -203,7 +251,7 @@ func TestOnlyVerifiedReleases(t *testing.T) {
 	p.begin(p.agent("good"))
 	p.await("it waits", func() bool {
 		said, err := os.ReadFile(p.path("waits"))
-		return err == nil && strings.Contains(string(said), "only a cell with a root of trust takes one")
+		return err == nil && strings.Contains(string(said), "only a release whose signatures this cell verified")
 	})
 	p.wantRunning(Installed)
 }

@@ -192,10 +192,12 @@ func (p *puller) readLayer(ctx context.Context, mediaType string, digest release
 
 // extract writes the program if an archive has it.
 func extract(archive io.Reader, w io.Writer) (found bool, err error) {
-	folder, name := path.Split(programPath)
-	removed := []string{folder + ".wh." + name, folder + ".wh..wh..opq"}
+	removed, gone := whiteouts(programPath), false // of the layers below
 	for files := tar.NewReader(archive); ; {
 		h, err := files.Next()
+		if errors.Is(err, io.EOF) && gone && !found {
+			return false, noProgram("it removes /%s", programPath)
+		}
 		if errors.Is(err, io.EOF) {
 			return found, nil
 		}
@@ -204,8 +206,10 @@ func extract(archive io.Reader, w io.Writer) (found bool, err error) {
 		}
 		name := strings.TrimPrefix(path.Clean("/"+h.Name), "/")
 		switch {
-		case slices.Contains(removed, name) && !found:
-			return false, noProgram("it removes /%s", programPath)
+		case slices.Contains(removed, name),
+			h.Typeflag != tar.TypeDir && strings.HasPrefix(programPath, name+"/"): // in the place of a folder
+			gone = true
+			continue
 		case name != programPath:
 			continue
 		case h.Typeflag != tar.TypeReg || found:
@@ -218,6 +222,16 @@ func extract(archive io.Reader, w io.Writer) (found bool, err error) {
 		}
 		found = true
 	}
+}
+
+// whiteouts returns the entries by which a layer removes a file of the layers below: the file itself, one of its
+// folders, or all that was in one.
+func whiteouts(file string) (names []string) {
+	for at := file; at != "."; at = path.Dir(at) {
+		folder, name := path.Dir(at), path.Base(at)
+		names = append(names, path.Join(folder, ".wh."+name), path.Join(folder, ".wh..wh..opq"))
+	}
+	return names
 }
 
 // open asks for content by its digest.

@@ -32,8 +32,8 @@ func (m *Machine) Resolve(ctx context.Context, running, named string, r selfupda
 		return running, nil
 	case !r.Verified:
 		return "", &cells.UnavailableError{Cause: errors.New("the release names another agent, and on a machine " +
-			"only a cell with a root of trust takes one: pin the root with --trust-root, or leave out --self-update " +
-			"(docs/install.md)")}
+			"only a release whose signatures this cell verified brings one: pin the root with --trust-root, or leave out " +
+			"--self-update (docs/install.md)")}
 	}
 	if _, err := m.files.verified(ref.String()); err != nil {
 		if err := m.bring(ctx, ref, running, r); err != nil {
@@ -43,15 +43,27 @@ func (m *Machine) Resolve(ctx context.Context, running, named string, r selfupda
 	return ref.String(), m.files.try(ctx, ref.String())
 }
 
-// bring brings the program of an image. Programs that nothing refers to go first.
+// bringTimeout bounds a pull: the cell heals nothing meanwhile.
+const bringTimeout = 15 * time.Minute
+
+var errSlow = fmt.Errorf("its image did not come within %s", bringTimeout)
+
+// bring brings the program of an image. Programs that nothing refers to go first. The ones of a step stay: its new
+// agent may not work, and the one before is the way back.
 func (m *Machine) bring(ctx context.Context, ref reference, running string, r selfupdate.Release) error {
 	chosen, err := m.files.chosen()
+	var from, to string
 	if err == nil {
-		err = m.files.prune(running, chosen)
+		from, to, err = selfupdate.Needed(m.files.dir)
 	}
 	if err == nil {
+		err = m.files.prune(running, chosen, from, to)
+	}
+	if err == nil {
+		limited, cancel := context.WithTimeoutCause(ctx, bringTimeout, errSlow)
+		defer cancel()
 		err = m.files.keep(ref.String(), func(w io.Writer) error {
-			return (&puller{to: r.Images, ref: ref}).pull(ctx, w)
+			return (&puller{to: r.Images, ref: ref}).pull(limited, w)
 		})
 	}
 	switch none := new(noProgramError); {
