@@ -265,10 +265,7 @@ func (l *loop) runStep(ctx context.Context, s step, lastGood *cells.Assignment, 
 	case taskApply:
 		l.agent.testPoint("applying")
 		rendered.Back = s.Rollback
-		if up := l.agent.options.SelfUpdate; up != nil && !s.Rollback { // first: see package selfupdate
-			r.err = up.Update(ctx, selfupdate.Release{Key: s.Assignment.Key(), Components: rendered.Components,
-				Verified: l.signatures.Pinned(), Images: l.agent.client.Transport(1)})
-		}
+		r.err = l.updateSelf(ctx, s, rendered.Components) // first: see package selfupdate
 		if r.err == nil {
 			r.err = l.flags.Share(ctx)
 		}
@@ -287,6 +284,17 @@ func (l *loop) runStep(ctx context.Context, s step, lastGood *cells.Assignment, 
 		r.notes = n.Notes()
 	}
 	return r
+}
+
+// updateSelf has the agent replaced by the one that a step's release names. What comes back leaves the agent as it is, and
+// so does what ran before the cell had a root of trust: its signatures were never verified.
+func (l *loop) updateSelf(ctx context.Context, s step, components []releases.Component) error {
+	up, verified := l.agent.options.SelfUpdate, l.signatures.HasPassed(s.Assignment)
+	if up == nil || s.Rollback || l.signatures.Pinned() && !verified {
+		return nil
+	}
+	return up.Update(ctx, selfupdate.Release{Key: s.Assignment.Key(), Components: components, Verified: verified,
+		Images: l.agent.client.Transport(1)})
 }
 
 // pruneCaches removes releases and renderings that nothing refers to. A failure costs only disk space.

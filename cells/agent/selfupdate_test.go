@@ -22,6 +22,7 @@ type ownAgent struct {
 
 	mu       sync.Mutex
 	named    []string
+	verified []bool // of those
 	reported bool
 }
 
@@ -41,7 +42,7 @@ func (o *ownAgent) Update(_ context.Context, release selfupdate.Release) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, c := range release.Components {
-		o.named = append(o.named, c.Image)
+		o.named, o.verified = append(o.named, c.Image), append(o.verified, release.Verified)
 		if c.Image == o.refused {
 			return badAgent{errors.New("it did not report")}
 		}
@@ -115,7 +116,46 @@ func TestT1AgentIsReplacedBySignedReleases(t *testing.T) {
 	p.await(t, "9.9.9 is refused", saysWhy("the signers did not sign 9.9.9", good))
 	own.mu.Lock()
 	defer own.mu.Unlock()
-	if got := strings.Join(slices.Compact(own.named), " "); got != "a.example/sluice:1" {
-		t.Errorf("it was asked for %q", got)
+	if got := strings.Join(slices.Compact(own.named), " "); got != "a.example/sluice:1" ||
+		slices.Contains(own.verified, false) {
+		t.Errorf("it was asked for %q, verified %v", got, own.verified)
+	}
+}
+
+// T1 for the agent itself: a release that ran before the cell had a root of trust comes back without a signature, and
+// brings no agent.
+func TestT1NoAgentOfAReleaseFromBeforeThePin(t *testing.T) {
+	t.Parallel()
+	p := newControlPlane(t)
+	files := agenttest.Release("1.0.0", nil)
+	files["release.yaml"] += "components: [{name: sluice-agent, image: \"a.example/sluice:evil\"}]\n"
+	before := p.addRelease(t, "1.0.0", 1, files)
+	s := newSettings(t, p)
+	own := &ownAgent{}
+	unpinned := start(t, s, func(o *Options) { o.SelfUpdate = own })
+	p.assign(before)
+	p.await(t, "healthy on 1.0.0", healthyOn(before))
+	unpinned.stop()
+	own.mu.Lock()
+	asked := len(own.named)
+	if asked == 0 || slices.Contains(own.verified, true) {
+		t.Errorf("before: it was asked for %v, verified %v", own.named, own.verified)
+	}
+	own.mu.Unlock()
+
+	o, err := s.options()
+	must(t, err)
+	o.TrustRoot, o.SelfUpdate = releases.DigestBytes(nil), own
+	a, err := New(o)
+	must(t, err)
+	l, err := a.openState()
+	must(t, err)
+	defer func() { must(t, l.close()) }()
+	if !l.signatures.Pinned() || l.state.LastGood == nil {
+		t.Fatal("the cell has no root of trust, or nothing ran")
+	}
+	must(t, l.runStep(t.Context(), step{Task: taskApply, Assignment: l.state.LastGood}, l.state.LastGood, true).err)
+	if len(own.named) > asked {
+		t.Errorf("it was asked for %v, verified %v", own.named[asked:], own.verified[asked:])
 	}
 }
