@@ -113,7 +113,7 @@ func (l *Loader) entriesToSave(d *plan.Desired) (all []releases.Entry, unsaved i
 		if !r.Loaded || r.Tree == "" {
 			continue
 		}
-		if e, ok := releases.CachedEntry(l.cache, r.Version, r.Tree); ok {
+		if e, ok := releases.CachedEntry(l.cache, r.Version, r.Tree); ok && survivesGob(e) {
 			all = append(all, e)
 			if !l.savedReleases[digestKey{e.Version.String(), e.Tree}] {
 				unsaved++
@@ -124,6 +124,18 @@ func (l *Loader) entriesToSave(d *plan.Desired) (all []releases.Entry, unsaved i
 		}
 	}
 	return all, unsaved
+}
+
+// survivesGob reports whether a release is decoded as it was encoded: gob leaves out what is zero, bounds too.
+func survivesGob(e releases.Entry) bool {
+	for _, p := range e.Parameters {
+		for _, bound := range []*float64{p.Minimum, p.Maximum} {
+			if bound != nil && *bound == 0 {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // releaseCacheFile returns where the releases are saved; empty: nowhere.
@@ -156,7 +168,7 @@ func (l *Loader) writeReleaseCache(d *plan.Desired, saved int) {
 	k := releaseCache{Edition: programEdition()}
 	for _, v := range slices.Sorted(maps.Keys(d.Releases)) {
 		r := d.Releases[v]
-		if e, ok := releases.CachedEntry(l.cache, r.Version, r.Tree); ok {
+		if e, ok := releases.CachedEntry(l.cache, r.Version, r.Tree); ok && survivesGob(e) {
 			k.Releases = append(k.Releases, e)
 		}
 	}

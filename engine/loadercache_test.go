@@ -5,9 +5,11 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 
 	. "github.com/sluice-cd/sluice/engine/enginetest"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 // A cache file leads to the same Desired as reading everything, and a damaged one does no harm.
@@ -103,5 +105,32 @@ func TestCopyOfTheHistory(t *testing.T) {
 	}
 	if first != want || encoded() != want {
 		t.Errorf("the copy is\n%s, want\n%s", first, want)
+	}
+}
+
+// Releases that gob would change are not kept: it leaves out a bound of zero.
+func TestSurvivesGob(t *testing.T) {
+	zero, one := 0.0, 1.0
+	for name, tc := range map[string]struct {
+		p    releases.Parameter
+		want bool
+	}{
+		"no bounds":     {releases.Parameter{Type: "integer", Default: 0}, true},
+		"bounds":        {releases.Parameter{Type: "integer", Minimum: &one, Maximum: &one}, true},
+		"at least 0":    {releases.Parameter{Type: "integer", Minimum: &zero}, false},
+		"at most 0":     {releases.Parameter{Type: "number", Maximum: &zero}, false},
+		"off, if unset": {releases.Parameter{Type: "boolean", Default: false}, true},
+	} {
+		e := releases.Entry{StoredRelease: releases.StoredRelease{Release: releases.Release{
+			Parameters: map[string]releases.Parameter{"p": tc.p}}}, Loaded: true}
+		file := filepath.Join(t.TempDir(), "kept")
+		var back releaseCache
+		if !encodeFile(file, releaseCache{Releases: []releases.Entry{e}}) || !decodeFile(file, &back) {
+			t.Fatalf("%s: can't be kept", name)
+		}
+		same := reflect.DeepEqual(back.Releases[0].Parameters, e.Parameters)
+		if got := survivesGob(e); got != tc.want || got != same {
+			t.Errorf("%s: survives %t, and comes back the same %t", name, got, same)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"math"
@@ -69,7 +70,16 @@ func (t *telemetry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuseForNow(w, wait)
 		return
 	}
-	if err := t.pass(w, r); err != nil {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxTelemetry))
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		http.Error(w, "the body has more than 4 MiB: send less at once", http.StatusRequestEntityTooLarge)
+		return
+	}
+	if err != nil {
+		http.Error(w, "the body arrived incomplete: send it again", http.StatusBadRequest)
+		return
+	}
+	if err := t.pass(w, r, body); err != nil {
 		t.log.Warn().Err(err).Msg("what programs here measure can't be passed on: they try again")
 		w.Header().Set("Retry-After", "5")
 		http.Error(w, "the cell's agent can't be reached: send it again", http.StatusServiceUnavailable)
@@ -81,14 +91,14 @@ func refuseForNow(w http.ResponseWriter, wait time.Duration) {
 	http.Error(w, "programs on this node send too much: send it again", http.StatusTooManyRequests)
 }
 
-// pass sends a request to the agent, and its answer back. An error means that nothing was answered yet.
-func (t *telemetry) pass(w http.ResponseWriter, r *http.Request) error {
+// pass sends a request, whose body was read, to the agent, and its answer back. An error means that nothing was
+// answered yet.
+func (t *telemetry) pass(w http.ResponseWriter, r *http.Request, body []byte) error {
 	to, err := http.NewRequestWithContext(r.Context(), http.MethodPost, "https://agent"+r.URL.Path,
-		http.MaxBytesReader(w, r.Body, maxTelemetry))
+		bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
-	to.ContentLength = r.ContentLength
 	for _, name := range []string{"Content-Type", "Content-Encoding"} { // no other header is the agent's business
 		if v := r.Header.Get(name); v != "" {
 			to.Header.Set(name, v)

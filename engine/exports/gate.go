@@ -95,13 +95,20 @@ func Judge(m *channels.Metric, of []plan.ProbedCell, values map[string][]LastVal
 // freshValues returns the values of a cell that count, or why there are none.
 func freshValues(m *channels.Metric, cell plan.ProbedCell, values []LastValue, now time.Time) (fresh []float64,
 	why string) {
-	var newest time.Time
+	var newest, newestBegan time.Time
 	for _, v := range values {
 		at := v.At.Add(-cell.Skew)
 		if at.After(newest) {
 			newest = at
 		}
-		if v.Recent != nil && !at.Before(cell.Since) && now.Sub(at) <= m.Within {
+		if v.Recent == nil || v.From.IsZero() {
+			continue
+		}
+		began := v.From.Add(-cell.Skew)
+		if began.After(newestBegan) {
+			newestBegan = began
+		}
+		if !began.Before(cell.Since) && now.Sub(at) <= m.Within { // none of it is of the release before
 			fresh = append(fresh, *v.Recent)
 		}
 	}
@@ -110,7 +117,7 @@ func freshValues(m *channels.Metric, cell plan.ProbedCell, values []LastValue, n
 		return fresh, ""
 	case newest.IsZero():
 		return nil, "(none)"
-	case newest.Before(cell.Since):
+	case newestBegan.Before(cell.Since):
 		return nil, "(none since it is healthy on it)"
 	}
 	return nil, "(of " + words.FormatTime(newest) + ")"

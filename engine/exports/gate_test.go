@@ -24,7 +24,7 @@ func TestJudge(t *testing.T) {
 	at := func(ago time.Duration, values ...float64) (all []exports.LastValue) {
 		for _, v := range values {
 			line := telemetry.Line{At: now.Add(-ago), Metric: "m", Type: export.Gauge}
-			all = append(all, exports.LastValue{Line: line, Recent: pointer(v)})
+			all = append(all, exports.LastValue{Line: line, Recent: pointer(v), From: line.At})
 		}
 		return all
 	}
@@ -54,6 +54,10 @@ func TestJudge(t *testing.T) {
 			"no: 0 of 1 cell exported m of late on it, needs 1: a (none)"},
 		{"of another release", channels.Metric{Below: pointer(7)},
 			[]plan.ProbedCell{{Name: "a", Since: now.Add(-30 * time.Second)}}, fresh,
+			"no: 0 of 1 cell exported m of late on it, needs 1: a (none since it is healthy on it)"},
+		{"partly of another release", channels.Metric{Below: pointer(7)}, of[:1],
+			map[string][]exports.LastValue{"a": {{Line: telemetry.Line{At: now, Metric: "m", Type: export.Counter},
+				Recent: pointer(1), From: start.Add(-time.Second)}}},
 			"no: 0 of 1 cell exported m of late on it, needs 1: a (none since it is healthy on it)"},
 		{"a cell's clock that is fast", channels.Metric{Below: pointer(7)},
 			[]plan.ProbedCell{{Name: "a", Since: now.Add(-2 * time.Minute), Skew: time.Hour}}, fresh,

@@ -68,7 +68,11 @@ func (p *Position) Standing(now time.Time) *cells.ExportStanding {
 	if p.Received.IsZero() {
 		return nil
 	}
-	s := &cells.ExportStanding{State: cells.ExportsFlow, Since: p.Began, Received: p.Received,
+	began := p.Began
+	if began.IsZero() { // kept before this was
+		began = p.Received
+	}
+	s := &cells.ExportStanding{State: cells.ExportsFlow, Since: began, Received: p.Received,
 		HeldSeconds: max(0, p.Received.Sub(p.At)).Seconds()}
 	if now.Sub(p.Received) > quiet {
 		s.State, s.Since = cells.ExportsQuiet, p.Received

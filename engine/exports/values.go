@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sluice-cd/sluice/cells/telemetry"
 	"github.com/sluice-cd/sluice/releases/export"
@@ -28,6 +29,8 @@ type LastValue struct {
 	// Recent is what the series did of late: the value of a gauge, the increase of a counter in a second and the mean
 	// of a histogram, both between its last two points; nil: it is not known, or it is an event.
 	Recent *float64 `json:"recent,omitempty"`
+	// From is when the time began that Recent is of; the zero time: it is not known.
+	From time.Time `json:"from,omitzero"`
 }
 
 // Lines returns the values as they were exported.
@@ -51,10 +54,13 @@ func (v *Last) add(b *Batch) {
 		before, known := newest[key]
 		l.Buckets, l.Bounds = nil, nil // a page shows the count and the sum
 		next := LastValue{Line: l}
-		if known {
-			next.Recent = recent(l, before.Line)
-		} else {
-			next.Recent = recent(l, telemetry.Line{At: l.Since, Since: l.Since})
+		switch {
+		case known && l.At.Equal(before.At) && l.Since.Equal(before.Since): // the batch comes again
+			next.Recent, next.From = before.Recent, before.From
+		case known:
+			next.Recent, next.From = recent(l, before.Line)
+		default:
+			next.Recent, next.From = recent(l, telemetry.Line{At: l.Since, Since: l.Since})
 		}
 		newest[key] = next
 	}
@@ -77,13 +83,13 @@ func (v *Last) add(b *Batch) {
 	slices.SortFunc(v.Values, func(a, b LastValue) int { return strings.Compare(seriesKey(a.Line), seriesKey(b.Line)) })
 }
 
-// recent returns what a series did between two points; nil: it is not known. A counter that began anew since the point
-// before began at zero.
-func recent(l, before telemetry.Line) *float64 {
+// recent returns what a series did between two points, and since when; nil: it is not known. A counter that began anew
+// since the point before began at zero.
+func recent(l, before telemetry.Line) (*float64, time.Time) {
 	var value float64
 	switch l.Type {
 	case export.Gauge:
-		return l.Value
+		return l.Value, l.At
 	case export.Counter:
 		last := 0.0
 		if before.Value != nil && l.Since.Equal(before.Since) {
@@ -93,22 +99,24 @@ func recent(l, before telemetry.Line) *float64 {
 		}
 		seconds := l.At.Sub(before.At).Seconds()
 		if l.Value == nil || before.At.IsZero() || seconds <= 0 || *l.Value < last {
-			return nil
+			return nil, time.Time{}
 		}
 		value = (*l.Value - last) / seconds
 	case export.Histogram:
 		count, sum := l.Count, l.Sum
 		if l.Since.Equal(before.Since) && before.Count <= count {
 			count, sum = count-before.Count, sum-before.Sum
+		} else {
+			before.At = l.Since
 		}
 		if count == 0 {
-			return nil
+			return nil, time.Time{}
 		}
 		value = sum / float64(count)
 	default:
-		return nil
+		return nil, time.Time{}
 	}
-	return &value
+	return &value, before.At
 }
 
 func seriesKey(l telemetry.Line) string {

@@ -24,6 +24,7 @@ const (
 	maxScrape     = 8 << 20 // bytes
 	scrapeTimeout = 10 * time.Second
 	maxReading    = 3 // requests that are read at once; senders try others again
+	readTimeout   = 5 * time.Second
 )
 
 // Handler takes what programs send: OTLP over HTTP, as protobuf. It is for programs of this cell only.
@@ -56,6 +57,8 @@ func (e *Exporter) serve(take func([]byte, time.Time) error) http.HandlerFunc {
 			http.Error(w, "many programs send at once: send it again", http.StatusTooManyRequests)
 			return
 		}
+		// who sends slowly must not keep others out; a recorder, as in tests, has no deadlines
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(readTimeout))
 		body, status, err := readRequest(r)
 		if err == nil {
 			err = e.takeLocked(take, body)

@@ -24,8 +24,8 @@ func ReadBody(w http.ResponseWriter, r *http.Request, limit int64, also ...strin
 		writeTooLarge(w, limit)
 		return nil, false
 	}
-	// A length that is a lie costs the sender as many bytes: this is room for them, of which limit is the bound.
-	read := bytes.NewBuffer(make([]byte, 0, max(r.ContentLength, 0)+bytes.MinRead))
+	const trusted = 64 << 10 // bytes of room that a length is believed for before any came
+	read := bytes.NewBuffer(make([]byte, 0, min(max(r.ContentLength, 0), trusted)+bytes.MinRead))
 	_, err := read.ReadFrom(http.MaxBytesReader(w, r.Body, limit))
 	body := read.Bytes()
 	var large *http.MaxBytesError
