@@ -62,8 +62,8 @@ func exportedRequest(minute int, now time.Time) ([]byte, error) {
 		for j := range exportSeries {
 			sum.DataPoints = append(sum.DataPoints, &metricspb.NumberDataPoint{
 				StartTimeUnixNano: uint64(now.UnixNano()), TimeUnixNano: uint64(now.UnixNano()),
-				Attributes: []*commonpb.KeyValue{label("route", fmt.Sprintf("route-%d", j/2)), label("class", classes[j%2]),
-					label("instance", "web-7f9c")},
+				Attributes: []*commonpb.KeyValue{label("route", fmt.Sprintf("route-%d", j/2)),
+					label("class", classes[j%2]), label("instance", "web-7f9c")},
 				Value: &metricspb.NumberDataPoint_AsInt{AsInt: int64(minute*1000 + i + j)}})
 		}
 		all = append(all, &metricspb.Metric{Name: fmt.Sprintf("product_requests_%d", i),

@@ -296,7 +296,8 @@ func TestEndComesAfterARenewal(t *testing.T) {
 		s.Handler().ServeHTTP(w, r)
 	}))
 	defer agent.Close()
-	op, err := New(agent.URL, Options{Renew: time.Millisecond, Timeout: time.Minute}).Begin(t.Context(), "start", "ws-1")
+	c := New(agent.URL, Options{Renew: time.Millisecond, Timeout: time.Minute})
+	op, err := c.Begin(t.Context(), "start", "ws-1")
 	if err != nil {
 		t.Fatal(err)
 	}
