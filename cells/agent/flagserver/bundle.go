@@ -132,7 +132,7 @@ func (s *Server) wantedBundle(ctx context.Context) (releases.Digest, context.Con
 
 // installBundle fetches, verifies, compiles and stores a bundle, and then puts it into force.
 func (s *Server) installBundle(ctx context.Context, d releases.Digest) error {
-	raw, err := s.fetchBundle(ctx, d)
+	raw, err := fetchBundle(ctx, s.source, d)
 	if err != nil {
 		return err
 	}
@@ -172,8 +172,8 @@ func (s *Server) labels() map[string]string {
 	return s.record.Labels
 }
 
-func (s *Server) fetchBundle(ctx context.Context, d releases.Digest) ([]byte, error) {
-	body, err := s.source.OpenContent(ctx, content.FlagBundles, d, flags.MaxBundle)
+func fetchBundle(ctx context.Context, from content.Source, d releases.Digest) ([]byte, error) {
+	body, err := from.OpenContent(ctx, content.FlagBundles, d, flags.MaxBundle)
 	if err != nil {
 		return nil, err
 	}
