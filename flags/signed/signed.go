@@ -40,7 +40,8 @@ const (
 
 // customFlag is what a flag's part says beside its hash.
 type customFlag struct {
-	Shut string `json:"shut"` // SHA-256 of the definition fixed to its off variant
+	// SHA-256 of the definition fixed to its off variant; empty: it has none, and would lose its rules instead.
+	Shut string `json:"shut,omitempty"`
 }
 
 // Terms are those of an announcement.
@@ -60,8 +61,11 @@ func Make(t *repository.Tree, entries map[string]bool) ([]Part, error) {
 	var parts []Part
 	for _, key := range slices.Sorted(maps.Keys(t.Flags)) {
 		d := t.Flags[key]
-		raw, shut := d.Encode(), d.Shut().Encode()
-		custom, err := json.Marshal(customFlag{hexSum(shut)})
+		raw, shut := d.Encode(), ""
+		if d.Variants[d.Off()] != nil {
+			shut = hexSum(d.Shut().Encode())
+		}
+		custom, err := json.Marshal(customFlag{shut})
 		if err != nil {
 			return nil, fmt.Errorf("flag %s: %w", key, err)
 		}
@@ -154,7 +158,10 @@ func index(parts []Part) (definitions map[string]map[string]bool, terms map[stri
 			if definitions[key] == nil {
 				definitions[key] = map[string]bool{}
 			}
-			definitions[key][p.SHA256], definitions[key][custom.Shut] = true, true
+			definitions[key][p.SHA256] = true
+			if custom.Shut != "" {
+				definitions[key][custom.Shut] = true
+			}
 			continue
 		}
 		id, ok := strings.CutPrefix(p.Name, AnnouncementPrefix)

@@ -33,6 +33,11 @@ const definitions = `flags:
     state: ENABLED
     variants: {a: "<1>", b: "2"}
     defaultVariant: a
+  ruled:
+    state: ENABLED
+    variants: {"on": true, "off": false}
+    defaultVariant: "on"
+    targeting: {if: [{"==": [{var: channel}, dedicated]}, "off"]}
 `
 
 const announcement = `apiVersion: sluice/v1
@@ -94,9 +99,17 @@ func TestOnlySignedPartsPass(t *testing.T) {
 		change func(b *flags.Bundle)
 		words  string // empty: it passes
 	}{
-		"as signed":            {func(*flags.Bundle) {}, ""},
-		"without the gate":     {func(b *flags.Bundle) { b.Gates = nil }, ""},
-		"without a flag":       {func(b *flags.Bundle) { delete(b.Flags, "editor") }, ""},
+		"as signed":        {func(*flags.Bundle) {}, ""},
+		"without the gate": {func(b *flags.Bundle) { b.Gates = nil }, ""},
+		"without a flag":   {func(b *flags.Bundle) { delete(b.Flags, "editor") }, ""},
+		"without rules": {func(b *flags.Bundle) {
+			var d map[string]any
+			if err := json.Unmarshal(b.Flags["ruled"], &d); err != nil {
+				t.Error(err)
+			}
+			delete(d, "targeting")
+			b.Flags["ruled"], _ = json.Marshal(d)
+		}, `did not sign flag "ruled"`},
 		"later":                {func(b *flags.Bundle) { b.Gates[0].At += 3600 }, ""},
 		"what it hides":        {func(b *flags.Bundle) { b.Hidden = []string{"classes"} }, ""},
 		"earlier":              {func(b *flags.Bundle) { b.Gates[0].At-- }, "before the time that was signed, 2026-12-01 09:00:00Z"},
@@ -151,9 +164,9 @@ func TestTermsByChannel(t *testing.T) {
 		t.Error("it begins in a channel that the signers did not know")
 	}
 	entries := map[string]bool{"staging": true, "dedicated": false}
+	now := strings.Replace(announcement, "cells: {labels: {region: eu}}\n", "now: true\n", 1)
 	files := map[string]string{"sluice.yaml": settings, "flags/all.yaml": definitions,
-		"announcements/classes.yaml": strings.Replace(announcement, "cells: {labels: {region: eu}}\n", "now: true\n",
-			1)}
+		"announcements/classes.yaml": now}
 	newer, err := signed.Make(load(t, files), entries)
 	if err != nil {
 		t.Fatal(err)
@@ -171,7 +184,7 @@ func TestTermsByChannel(t *testing.T) {
 	for _, p := range cancelled {
 		names[p.Name] = true
 	}
-	if !maps.Equal(names, map[string]bool{"flags/editor": true, "flags/plain": true}) {
+	if !maps.Equal(names, map[string]bool{"flags/editor": true, "flags/plain": true, "flags/ruled": true}) {
 		t.Errorf("signed: %v", names)
 	}
 }
