@@ -267,9 +267,14 @@ func (d *Desired) Notes() (notes []string) {
 		notes = append(notes,
 			"owners: not set: whoever may push may change people, policies, freezes, hotfixes, quarantines, deadlines and signers (docs/protect.md)")
 	}
-	if len(d.Trust.Channels()) == 0 {
+	unsigned := slices.DeleteFunc(slices.Clone(d.Order), d.Trust.Binds)
+	switch {
+	case len(d.Trust.Channels()) == 0:
 		notes = append(notes,
 			"trust: not set: releases are unsigned, so whoever runs the control plane decides what cells run (docs/trust.md)")
+	case len(unsigned) > 0:
+		notes = append(notes, "trust: unsigned channels: "+words.Some(unsigned, 8)+
+			": whoever runs the control plane decides what their cells run")
 	}
 	if d.Pipeline.SignedReleases || d.Pipeline.TrustAuthors {
 		return notes

@@ -78,6 +78,9 @@ func TestSignedReleases(t *testing.T) {
 	w.Commit("bob", "another", Policy("other", ""))
 	w.WantBlocked("staging", "signed", "no signature; needs 2 of ada, grace, linus: sluice trust sign 1.2.0")
 	w.WantActions("promote 1.2.0 other")
+	if notes := strings.Join(w.Desired().Notes(), "\n"); !strings.Contains(notes, "trust: unsigned channels: other: ") {
+		t.Errorf("notes %s", notes)
+	}
 	w.Commit("ada", "sign", signing(t, w, listing(t, w, "1.1.0"), "ada"))
 	w.Commit("grace", "sign", signing(t, w, nothing, "grace"))
 	w.WantActions("promote 1.1.0 staging")

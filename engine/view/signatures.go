@@ -42,7 +42,16 @@ func (v *View) cellSignatures(cell *plan.Cell, s *plan.CellState) *SignatureStat
 		Damaged: r.Damaged}
 }
 
-// lines say the same to people.
+// signatureLines say the same to people, and of a channel that needs no signatures that it is unsigned. status says
+// that once for all channels; a column would have the same word in every row.
+func (v *View) signatureLines(cell *plan.Cell, s *plan.CellState) []string {
+	status := v.cellSignatures(cell, s)
+	if status == nil && !v.Desired.Trust.Binds(cell.Channel) {
+		return []string{"unsigned: channel " + cell.Channel + " needs no signatures, so the control plane decides what it runs"}
+	}
+	return status.lines()
+}
+
 func (s *SignatureStatus) lines() []string {
 	switch {
 	case s == nil:

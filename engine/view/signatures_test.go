@@ -10,7 +10,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// A cell of a channel that needs signatures says whether it verifies them; other cells say so only if they do.
+// A cell of a channel that needs signatures says whether it verifies them; where it needs none, it is unsigned, unless the cell verifies all the same.
 func TestCellsSayWhetherTheyVerify(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 12, 1, 9, 0, 0, 0, time.UTC)
@@ -39,15 +39,20 @@ func TestCellsSayWhetherTheyVerify(t *testing.T) {
 			"has verified nothing yet", false},
 		"damaged": {signed, "dedicated", &plan.CellState{LastReport: now,
 			Signatures: &cells.SignaturesReport{Damaged: true}}, "nothing new begins", false},
-		"never reported":          {signed, "dedicated", nil, "", false},
-		"another channel":         {signed, "staging", &plan.CellState{LastReport: now}, "", false},
-		"verifies all the same":   {signed, "staging", &plan.CellState{LastReport: now, Signatures: verifies}, "by root 3", false},
-		"an unsigned repository":  {unsigned, "dedicated", &plan.CellState{LastReport: now}, "", false},
-		"a root for nothing else": {unsigned, "dedicated", &plan.CellState{LastReport: now, Signatures: verifies}, "by root 3", false},
+		"never reported": {signed, "dedicated", nil, "", false},
+		"another channel": {signed, "staging", &plan.CellState{LastReport: now}, "unsigned: channel staging needs no signatures",
+			false},
+		"verifies all the same": {signed, "staging", &plan.CellState{LastReport: now, Signatures: verifies}, "by root 3",
+			false},
+		"an unsigned repository": {unsigned, "dedicated", &plan.CellState{LastReport: now},
+			"unsigned: channel dedicated needs no signatures", false},
+		"unsigned, and never reported": {unsigned, "dedicated", nil, "so the control plane decides what it runs", false},
+		"a root for nothing else": {unsigned, "dedicated", &plan.CellState{LastReport: now, Signatures: verifies},
+			"by root 3", false},
 	} {
 		cell := &plan.Cell{}
 		cell.Channel = c.channel
-		got := strings.Join(c.view.cellSignatures(cell, c.state).lines(), "; ")
+		got := strings.Join(c.view.signatureLines(cell, c.state), "; ")
 		if (got == "") != (c.words == "") || !strings.Contains(got, c.words) {
 			t.Errorf("%s: %q, want %q", name, got, c.words)
 		}

@@ -74,7 +74,7 @@ func (v *View) whyCell(cell *plan.Cell) (lines []string, about []channels.Verdic
 	lines = append(lines, v.infrastructureLines(cell, s)...)
 	lines = append(lines, v.cellMaintenance(s).lines()...)
 	lines = append(lines, debugLines(s)...)
-	lines = append(lines, v.cellSignatures(cell, s).lines()...)
+	lines = append(lines, v.signatureLines(cell, s)...)
 	if s != nil && s.Actual.NeedsLook() {
 		lines = append(lines, "its infrastructure: "+words.OneLine(s.Actual.String()))
 	}

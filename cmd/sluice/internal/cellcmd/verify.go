@@ -25,6 +25,8 @@ type proof struct {
 	Files   []provenFile     `json:"files"`
 	Running *owner.Candidate `json:"running,omitempty"`
 	Passed  time.Time        `json:"passed,omitzero"` // when the agent verified what runs
+	Newest  time.Time        `json:"newest,omitzero"` // when the agent verified anything last
+	Until   time.Time        `json:"until,omitzero"`  // the first of the files of then expires
 	Fault   string           `json:"fault,omitempty"` // why what runs is not proven; empty: it is
 }
 
@@ -79,7 +81,7 @@ signers publish. It ends with 1 unless what runs is proven.`,
 
 // prove verifies what a cell's folder has. What it finds wrong about the release is in the proof.
 func prove(ctx context.Context, kept *signatures.Kept, o agent.Offer, store agent.KeptReleases) (proof, error) {
-	p := proof{Root: kept.Pin, Channel: kept.Channel, Files: []provenFile{}}
+	p := proof{Root: kept.Pin, Channel: kept.Channel, Newest: kept.Verified, Until: kept.Until, Files: []provenFile{}}
 	if kept.State.Root == nil {
 		p.Fault = "the agent has not verified anything yet"
 		return p, nil
@@ -157,5 +159,9 @@ func printProof(a *cli.App, p proof) {
 	if p.Running != nil && p.Fault == "" {
 		a.Stdout.PrintLine("%s %s runs, and is signed for %s; verified at %s", p.Running.Release, p.Running.Digest, p.Channel,
 			cli.FormatTime(p.Passed))
+	}
+	if !p.Newest.IsZero() {
+		a.Stdout.PrintLine("the agent verified last at %s, against files that are good until %s", cli.FormatTime(p.Newest),
+			cli.FormatTime(p.Until))
 	}
 }
