@@ -190,7 +190,7 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{log: o.Log, limits: o.Limits.Transport, shutdown: make(chan struct{})}
 	counted := metrics.Options{Registry: o.Metrics, View: o.Views.View, Flags: o.Flags != nil, Stats: o.Stats,
-		Collectors: o.Collectors}
+		Trust: o.Trust, Collectors: o.Collectors}
 	if store, ok := o.Journal.(interface{ Reads() int64 }); ok {
 		counted.Reads = store.Reads
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/sluice-cd/sluice/channels/trust"
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/view"
 )
@@ -20,10 +21,11 @@ import (
 type Options struct {
 	Registry   *prometheus.Registry
 	View       func() *view.View
-	Flags      bool                   // with a flags repository
-	Stats      func() engine.Stats    // engine counters; nil: not exported
-	Reads      func() int64           // reads of the database; nil: not exported
-	Collectors []prometheus.Collector // further collectors
+	Flags      bool                    // with a flags repository
+	Stats      func() engine.Stats     // engine counters; nil: not exported
+	Reads      func() int64            // reads of the database; nil: not exported
+	Trust      func() *trust.Published // what the engine signed for cells; nil: it never signs anything
+	Collectors []prometheus.Collector  // further collectors
 }
 
 // Metrics holds the metrics that the server updates.
@@ -74,7 +76,7 @@ func New(o Options) (*Metrics, error) {
 	}
 	all := []prometheus.Collector{m.Requests, m.Streams, m.LongPolls, m.Reports, m.Handshakes, m.Connections, m.Events,
 		m.streamsEnded, m.shed, newFleetMetrics(o.View, o.Stats), newMaintenanceMetrics(o.View),
-		newDebugMetrics(o.View)}
+		newDebugMetrics(o.View), newTrustMetrics(o.View, o.Trust)}
 	all = append(all, o.Collectors...)
 	if o.Flags {
 		all = append(all, newFlagMetrics(o.View))
