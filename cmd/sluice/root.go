@@ -41,24 +41,7 @@ func root(a *cli.App) *cobra.Command {
 	root.SetErr(a.Stderr.Writer)
 	root.SetFlagErrorFunc(cli.FlagError)
 	root.SetHelpCommand(cli.HelpVerb())
-	explain := root.HelpFunc()
-	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
-		if a.Misdirected = cli.RefuseHelpOfNothing(cmd); a.Misdirected != nil {
-			return
-		}
-		columns := a.Stdout.Columns()
-		if columns == 0 {
-			explain(cmd, args)
-			return
-		}
-		wrapped := fmt.Sprintf(".FlagUsagesWrapped %d |", columns)
-		root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages |", wrapped))
-		var help strings.Builder
-		root.SetOut(&help)
-		explain(cmd, args)
-		root.SetOut(a.Stdout.Writer)
-		fmt.Fprint(a.Stdout.Writer, cli.FitHelp(help.String(), columns))
-	})
+	fitHelp(a, root)
 
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.Repo, "repo", "",
@@ -117,6 +100,28 @@ func root(a *cli.App) *cobra.Command {
 		"engine-key add", "engine-key remove", "infra notify", "infra extend", "infra exempt", "trust init",
 		"trust sign", "trust revoke", "trust rotate")
 	return root
+}
+
+// fitHelp has help fit the terminal's width, and refuses help for what there is not.
+func fitHelp(a *cli.App, root *cobra.Command) {
+	explain := root.HelpFunc()
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		if a.Misdirected = cli.RefuseHelpOfNothing(cmd); a.Misdirected != nil {
+			return
+		}
+		columns := a.Stdout.Columns()
+		if columns == 0 {
+			explain(cmd, args)
+			return
+		}
+		wrapped := fmt.Sprintf(".FlagUsagesWrapped %d |", columns)
+		root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages |", wrapped))
+		var help strings.Builder
+		root.SetOut(&help)
+		explain(cmd, args)
+		root.SetOut(a.Stdout.Writer)
+		fmt.Fprint(a.Stdout.Writer, cli.FitHelp(help.String(), columns))
+	})
 }
 
 func verbs(a *cli.App) []*cobra.Command {

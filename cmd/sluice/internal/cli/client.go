@@ -44,15 +44,15 @@ func (a *App) GetResource(ctx context.Context, path string, into any) error {
 // CallServer sends a request to the control plane, with the token in $SLUICE_TOKEN or of sluice login if there is one.
 // in and into are JSON, and may be nil.
 func (a *App) CallServer(ctx context.Context, method, path string, in, into any) error {
-	token, err := a.token()
+	token, err := readToken(a)
 	if err != nil {
 		return err
 	}
 	return callServer(ctx, a, method, path, token, in, into)
 }
 
-// token returns the token in $SLUICE_TOKEN or of sluice login; empty: there is none.
-func (a *App) token() (string, error) {
+// readToken returns the token in $SLUICE_TOKEN or of sluice login; empty: there is none.
+func readToken(a *App) (string, error) {
 	if token := a.Getenv("SLUICE_TOKEN"); token != "" {
 		return token, nil
 	}
@@ -62,8 +62,8 @@ func (a *App) token() (string, error) {
 
 // UpgradeTransport returns a transport to --server for connections that switch to another protocol, the server's
 // address, and the header that says who asks.
-func (a *App) UpgradeTransport() (base string, t *http.Transport, header http.Header, err error) {
-	token, err := a.token()
+func UpgradeTransport(a *App) (base string, t *http.Transport, header http.Header, err error) {
+	token, err := readToken(a)
 	if err != nil {
 		return "", nil, nil, err
 	}
