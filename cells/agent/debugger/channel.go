@@ -164,8 +164,6 @@ func (c *channel) run(ctx context.Context, o order) int {
 			return codeRefused
 		}
 		return s.programs.runShell(ctx, c, o.line)
-	case s.request.Scope == debug.Logs:
-		return c.followLogs(ctx)
 	case o.shell:
 		return c.prompt(ctx)
 	}
@@ -304,21 +302,4 @@ func (c *channel) readLines() func() (string, error) {
 		c.out.crlf, c.err.crlf = true, true // of the command's output
 		return line, err
 	}
-}
-
-// followLogs passes on the cell's logs, until the session ends.
-func (c *channel) followLogs(ctx context.Context) int {
-	if c.session.logs == nil {
-		c.say("this agent receives no logs: ask for the scope read, and for a declared command that shows them")
-		return codeRefused
-	}
-	c.out.crlf = c.terminal != nil
-	if !c.mark("logs") || !c.isAllowed(ctx, []string{"logs"}) {
-		return codeRefused
-	}
-	if err := c.session.logs(ctx, c.out); err != nil && ctx.Err() == nil {
-		c.say(err.Error())
-		return codeRefused
-	}
-	return 0
 }

@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"sync"
@@ -33,7 +32,7 @@ const (
 	controlPlane = "https://control-plane"
 )
 
-// Options configures a Debugger. All fields but Logs and OnChange are required.
+// Options configures a Debugger. All fields but OnChange are required.
 type Options struct {
 	StateDir string
 	Cell     string
@@ -41,8 +40,7 @@ type Options struct {
 	Identity func() ed25519.PrivateKey
 	// Transport sends requests to the control plane as this cell, over connections of its own.
 	Transport http.RoundTripper
-	Enclose   []string // command of the program whose body is process.RunEnclosed; empty: nothing can run
-	Logs      func(ctx context.Context, to io.Writer) error
+	Enclose   []string         // command of the program whose body is process.RunEnclosed; empty: nothing can run
 	Now       func() time.Time // the cell's clock
 	OnChange  func()           // called after a session began or ended
 	Log       zerolog.Logger
@@ -199,7 +197,7 @@ func (d *Debugger) try(ctx context.Context, e debugfolder.Entry) error {
 	permit := &folderPermit{folder: d.folder, id: e.ID, onBegin: func() { d.setLive(e.ID, e.Permission) }}
 	s := &session{id: e.ID, request: e.Request, permission: *e.Permission, permit: permit, hostKey: hostKey,
 		record:   func() (recordFile, error) { return createRecord(d.folder.RecordPath(e.ID)) },
-		commands: d.declared, logs: d.options.Logs, log: d.options.Log,
+		commands: d.declared, log: d.options.Log,
 		programs: programs{enclose: d.options.Enclose, id: e.ID, user: e.Permission.User}}
 	end, err := s.serve(ctx, conn)
 	if err != nil {

@@ -60,13 +60,14 @@ func newKey(t *testing.T) ssh.Signer {
 
 // fixture is a cell with a permitted request.
 type fixture struct {
-	folder  debugfolder.Folder
-	id      string
-	key     ssh.Signer // the person's
-	session *session
-	ended   chan ending // after serve
-	failed  chan error
-	conn    net.Conn // the person's end
+	stateDir string
+	folder   debugfolder.Folder
+	id       string
+	key      ssh.Signer // the person's
+	session  *session
+	ended    chan ending // after serve
+	failed   chan error
+	conn     net.Conn // the person's end
 }
 
 func declared() diagnostics.List {
@@ -86,7 +87,8 @@ func newFixture(t *testing.T, scope debug.Scope, change func(*debug.Permission))
 
 func newFixtureOf(t *testing.T, scope debug.Scope, key ssh.Signer, change func(*debug.Permission)) *fixture {
 	t.Helper()
-	f := &fixture{folder: debugfolder.Of(t.TempDir()), key: key, ended: make(chan ending, 1),
+	state := t.TempDir()
+	f := &fixture{stateDir: state, folder: debugfolder.Of(state), key: key, ended: make(chan ending, 1),
 		failed: make(chan error, 1)}
 	nonce := make([]byte, 16)
 	_, _ = rand.Read(nonce)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"sync"
 	"time"
@@ -58,7 +57,6 @@ type session struct {
 	record     func() (recordFile, error)
 	commands   func() diagnostics.List
 	programs   programs
-	logs       func(ctx context.Context, to io.Writer) error // passes on the cell's logs; nil: it has none
 	log        zerolog.Logger
 
 	// Set once the session has begun.
@@ -106,7 +104,7 @@ func (s *session) serve(agent context.Context, conn net.Conn) (ending, error) {
 	s.log.Info().Str("request", s.id).Str("person", s.request.Person).Msg("a debug session began")
 	go ssh.DiscardRequests(requests) // refuses forwarding, and answers what asks whether this end is there
 	go s.keepAlive(ctx, connection)
-	go s.watchPermit(ctx)
+	go s.watchPermit(ctx, s.permit)
 	go func() {
 		for c := range channels {
 			s.open(ctx, c)
@@ -161,14 +159,14 @@ func (s *session) handshake(
 }
 
 // watchPermit ends the session when the permission is over.
-func (s *session) watchPermit(ctx context.Context) {
+func (s *session) watchPermit(ctx context.Context, p permit) {
 	ticker := time.NewTicker(checkEvery)
 	defer ticker.Stop()
 	for {
 		switch {
-		case s.permit.left() <= 0:
+		case p.left() <= 0:
 			s.end(errTimeUp)
-		case s.permit.mustEnd():
+		case p.mustEnd():
 			s.end(errStopped)
 		}
 		select {

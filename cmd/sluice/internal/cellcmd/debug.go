@@ -217,7 +217,7 @@ func printDebugRequest(a *cli.App, d debugRequest, help string) {
 			p.PrintLine("  ended    %s", r.Ended)
 		}
 	}
-	if d.Scope != debug.Shell && d.Scope != debug.Logs {
+	if d.Scope != debug.Shell {
 		p.PrintLine("commands that could be run:")
 		p.PrintText("  ", strings.TrimSuffix(help, "\n"))
 	}
