@@ -199,6 +199,15 @@ func (k *Keeper) Find(ctx context.Context, cell, id string) (debug.SignedRequest
 	return e.Signed, err
 }
 
+// IsKept reports whether a request of a cell is on record, withdrawn or not.
+func (k *Keeper) IsKept(ctx context.Context, cell, id string) (bool, error) {
+	_, err := k.Load(ctx, cell, id)
+	if errors.Is(err, records.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // Open returns the requests that a cell has to know of.
 func (k *Keeper) Open(ctx context.Context, cell string, now time.Time) ([]debug.SignedRequest, error) {
 	all, err := k.List(ctx, cell)

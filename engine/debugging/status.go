@@ -1,11 +1,13 @@
 package debugging
 
 import (
+	"encoding/json"
 	"slices"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/debug"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // States of requests that no cell reports.
@@ -59,6 +61,10 @@ func NewStatus(e *Entry, reported []cells.DebugState, ourTime func(time.Time) ti
 	}
 	if e.Seal != nil {
 		s.State = cells.DebugEnded
+		var seal debug.Seal
+		if json.Unmarshal(e.Seal.Document, &seal) == nil { // checked when it came; a cell does not report it for ever
+			s.Why, s.Hash, s.Length, s.Withheld = words.Clip(seal.Why, 400), seal.Hash, seal.Length, seal.Withheld
+		}
 	}
 	return s
 }

@@ -1,5 +1,5 @@
 // Package debugrecords keeps the records of debug sessions, in parts, among the small documents that all replicas of
-// the control plane share. A record is kept for a year.
+// the control plane share. A record is kept for 90 days, as its request is.
 //
 // It keeps what it is given: the caller compares a record with its seal. Many goroutines may call a Keeper's methods.
 package debugrecords
@@ -22,7 +22,7 @@ const (
 	partSize  = 45 << 10 // bytes, which are 60 KiB in base64
 
 	// Retention is how long a record is kept.
-	Retention = 365 * 24 * time.Hour
+	Retention = 90 * 24 * time.Hour
 )
 
 // Keeper keeps records.

@@ -30,7 +30,12 @@ var errSeal = errors.New("the record is not the one that its seal names")
 // serveSeal answers POST /v1/debug/{id}/record, after the seal and the record are durable.
 func (a *API) serveSeal(w http.ResponseWriter, r *http.Request, c *api.Caller) {
 	id := r.PathValue("id")
-	if !a.find(w, r, c.Cell) {
+	switch kept, err := a.requests.IsKept(r.Context(), c.Cell, id); {
+	case err != nil:
+		api.WriteError(w, err)
+		return
+	case !kept:
+		writeUnknown(w)
 		return
 	}
 	signed, err := upgrade.Decode[debug.SignedSeal](r.Header.Get(debug.SealHeader))

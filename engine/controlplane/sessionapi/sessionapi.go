@@ -26,8 +26,10 @@ import (
 
 // Requests knows the requests for debug access.
 type Requests interface {
-	// Find returns a request of a cell, or records.ErrNotFound.
+	// Find returns a request of a cell that was not withdrawn, or records.ErrNotFound.
 	Find(ctx context.Context, cell, id string) (debug.SignedRequest, error)
+	// IsKept reports whether a request of a cell is on record, withdrawn or not: its session may have begun before.
+	IsKept(ctx context.Context, cell, id string) (bool, error)
 	// Sealed keeps the seal of a request's session; stored says that its record is kept.
 	Sealed(ctx context.Context, cell, id string, s debug.SignedSeal, stored bool) error
 }
@@ -116,12 +118,16 @@ func (a *API) find(w http.ResponseWriter, r *http.Request, cell string) bool {
 	_, err := a.requests.Find(r.Context(), cell, r.PathValue("id"))
 	switch {
 	case errors.Is(err, records.ErrNotFound):
-		api.WriteProblem(w, http.StatusNotFound,
-			"There is no such request for this cell: sluice debug list shows all, sluice debug request makes one.")
+		writeUnknown(w)
 	case err != nil:
 		api.WriteError(w, err)
 	}
 	return err == nil
+}
+
+func writeUnknown(w http.ResponseWriter) {
+	api.WriteProblem(w, http.StatusNotFound,
+		"There is no such request for this cell: sluice debug list shows all, sluice debug request makes one.")
 }
 
 // serveAgent answers POST /v1/debug/{id}.
