@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"os/signal"
 	"slices"
@@ -95,26 +96,31 @@ func connect(a *cli.App, cmd *cobra.Command, args []string, o connectFlags) (int
 	if err != nil {
 		return 0, err
 	}
+	if err := checkOpen(s); err != nil {
+		return 0, err
+	}
 	keys, err := cellKeys(a, cmd, s.Cell)
 	if err != nil {
 		return 0, err
 	}
-	base, transport, header, err := a.UpgradeTransport()
+	base, transport, header, err := cli.UpgradeTransport(a)
 	if err != nil {
 		return 0, err
 	}
+	waiting, end := context.WithCancelCause(ctx)
+	defer end(nil)
 	to := client.Options{Transport: transport, Server: base, Header: header, Cell: s.Cell, Request: s.ID, Keys: keys,
-		OnWait: sayOnce(a, s)}
+		OnWait: waitFor(waiting, a, s, end)}
 	if o.stdio {
-		return 0, connectStdio(ctx, a, to, o.knownHosts)
+		return 0, because(waiting, connectStdio(ctx, waiting, a, to, o.knownHosts))
 	}
 	signer, err := findSigner(a, cmd, s, o.key)
 	if err != nil {
 		return 0, err
 	}
-	c, err := client.Connect(ctx, to, rsaAsSHA2(signer.Key))
+	c, err := client.Connect(waiting, to, rsaAsSHA2(signer.Key))
 	if err != nil {
-		return 0, err
+		return 0, because(waiting, err)
 	}
 	defer func() { _ = c.Close() }()
 	return runSession(ctx, a, c, commandIn(cmd, args))
@@ -144,15 +150,43 @@ func findSigner(a *cli.App, cmd *cobra.Command, s debugging.RequestStatus, file 
 	return signer, nil
 }
 
-// sayOnce returns what tells the person, once, that the cell is waited for.
-func sayOnce(a *cli.App, s debugging.RequestStatus) func(error) {
+// checkOpen says why no session of a request can begin any more; nil: one can.
+func checkOpen(s debugging.RequestStatus) error {
+	if slices.Contains([]string{debugging.Sent, cells.DebugOpen, cells.DebugPermitted, cells.DebugLive}, s.State) {
+		return nil
+	}
+	why := ""
+	if s.Why != "" {
+		why = ": " + s.Why
+	}
+	return cli.Fail(fmt.Errorf("request %s is %s%s", s.ID, s.State, why),
+		"sluice debug request %s asks for another session", s.Cell)
+}
+
+// waitFor returns what tells the person, once, that the cell is waited for, and ends the wait when the request is over.
+func waitFor(ctx context.Context, a *cli.App, s debugging.RequestStatus, end context.CancelCauseFunc) func(error) {
 	said := ""
 	return func(why error) {
+		var now debugging.RequestStatus
+		if a.GetResource(ctx, requestPath(s.Cell, s.ID), &now) == nil { // else the next dial says what is wrong
+			if over := checkOpen(now); over != nil {
+				end(over)
+				return
+			}
+		}
 		if text := why.Error(); text != said {
 			said = text
 			a.Stderr.PrintLine("waiting for cell %s until %s: %s", s.Cell, words.FormatTime(s.Expires), text)
 		}
 	}
+}
+
+// because returns why a wait ended, instead of the last error of it.
+func because(wait context.Context, err error) error {
+	if cause := context.Cause(wait); err != nil && cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return err
 }
 
 // findRequest returns the request with an ID; without one, the newest for the cell whose session may still begin.
@@ -162,7 +196,7 @@ func findRequest(ctx context.Context, a *cli.App, args []string) (s debugging.Re
 		return s, err
 	}
 	var all debugapi.RequestList
-	if err := a.GetResource(ctx, "/v1/debug-requests?cell="+args[0], &all); err != nil {
+	if err := a.GetResource(ctx, "/v1/debug-requests?cell="+url.QueryEscape(args[0]), &all); err != nil {
 		return s, err
 	}
 	for _, one := range all.Requests {
@@ -179,8 +213,8 @@ func findRequest(ctx context.Context, a *cli.App, args []string) (s debugging.Re
 }
 
 // connectStdio connects standard input and output with the cell.
-func connectStdio(ctx context.Context, a *cli.App, to client.Options, knownHosts string) error {
-	conn, key, err := client.Dial(ctx, to)
+func connectStdio(ctx, waiting context.Context, a *cli.App, to client.Options, knownHosts string) error {
+	conn, key, err := client.Dial(waiting, to)
 	if err != nil {
 		return err
 	}

@@ -73,7 +73,7 @@ func requestVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{Use: "request CELL --case CASE --reason WHY", Args: cli.ArgumentCount(1, 1, "CELL"),
 		Short: "Ask a cell's owner for a session",
 		Long: `The scope says what you could do: read runs the commands that the release declares in
-diagnostics.yaml, exec:NAME one of them, shell is a terminal, logs has logs leave the cell.
+diagnostics.yaml, exec:NAME one of them, and shell is a terminal.
 
 You sign with a key that sluice.yaml lists for you, and that key alone opens the session.`,
 		Example: `  sluice debug request acme --case 4711 --reason "It hangs" --server https://sluice.example
@@ -81,7 +81,7 @@ You sign with a key that sluice.yaml lists for you, and that key alone opens the
 	f := cmd.Flags()
 	f.StringVar(&o.request.Case, "case", "", "`CASE`: your name of the problem, such as a ticket's number")
 	f.StringVar(&o.request.Reason, "reason", "", "what has to be found out, in one line for the cell's owner")
-	f.StringVar(&o.scope, "scope", string(debug.Read), "`SCOPE`: read, logs, exec:NAME or shell")
+	f.StringVar(&o.scope, "scope", string(debug.Read), "`SCOPE`: read, exec:NAME or shell")
 	cli.AddDurationFlag(f, &o.request.For, "for", 30*time.Minute, "how long the session may last")
 	cli.AddDurationFlag(f, &o.expires, "expires", 8*time.Hour, "how long the request waits for the owner, at most 24h")
 	f.StringVar(&o.person, "as", "",
@@ -215,9 +215,13 @@ func printList(a *cli.App, all []debugging.RequestStatus) {
 }
 
 func showVerb(a *cli.App) *cobra.Command {
+	var record string
 	cmd := &cobra.Command{Use: "show CELL ID", Args: cli.ArgumentCount(2, 2, "CELL ID"),
-		Short:   "Show a request, and what became of it",
-		Example: `  sluice debug show acme 1f2e3d4c5b6a7988 --server https://sluice.example`}
+		Short: "Show a request, and what became of it",
+		Example: `  sluice debug show acme 1f2e3d4c5b6a7988 --server https://sluice.example
+  sluice debug show acme 1f2e3d4c5b6a7988 --record record.cast`}
+	cmd.Flags().StringVar(&record, "record", "",
+		"new `FILE` for the session's record, once it is compared with the cell's seal; asciinema play plays it")
 	cli.AddServerFlag(a, cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := requireServer(a, cmd); err != nil {
@@ -226,6 +230,11 @@ func showVerb(a *cli.App) *cobra.Command {
 		var s debugging.RequestStatus
 		if err := a.GetResource(cmd.Context(), requestPath(args[0], args[1]), &s); err != nil {
 			return fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)
+		}
+		if record != "" {
+			if err := fetchRecord(a, cmd, s, record); err != nil {
+				return fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)
+			}
 		}
 		return a.PrintResult(s, func() { printStatus(a, s) })
 	}
@@ -314,16 +323,9 @@ func verify(a *cli.App, cmd *cobra.Command, cell, id, file, sealFile string) (ve
 	if err != nil {
 		return verified{}, err
 	}
-	keys, err := cellKeys(a, cmd, cell)
+	seal, err := openSealOf(a, cmd, signed, cell, id)
 	if err != nil {
 		return verified{}, err
-	}
-	seal, err := openSeal(signed, keys)
-	switch {
-	case err != nil:
-		return verified{}, err
-	case seal.Cell != cell || seal.Request != id:
-		return verified{}, fmt.Errorf("the seal is that of request %s of cell %s", seal.Request, seal.Cell)
 	}
 	record, err := os.Open(file) //nolint:gosec // the caller names it
 	if err != nil {
@@ -385,12 +387,19 @@ func cellKeys(a *cli.App, cmd *cobra.Command, cell string) (keys []ed25519.Publi
 	return keys, nil
 }
 
-// openSeal returns the seal, if one of the keys signed it.
-func openSeal(signed debug.SignedSeal, keys []ed25519.PublicKey) (seal debug.Seal, err error) {
+// openSealOf returns the seal of a request's session, if the cell's key in the release repository signed it.
+func openSealOf(a *cli.App, cmd *cobra.Command, signed debug.SignedSeal, cell, id string) (seal debug.Seal, err error) {
+	keys, err := cellKeys(a, cmd, cell)
+	if err != nil {
+		return seal, err
+	}
 	for _, key := range keys {
 		if seal, err = signed.Open(key); err == nil {
-			return seal, nil
+			break
 		}
+	}
+	if err == nil && (seal.Cell != cell || seal.Request != id) {
+		err = fmt.Errorf("the seal is that of request %s of cell %s", seal.Request, seal.Cell)
 	}
 	return seal, err
 }
