@@ -65,9 +65,8 @@ type order struct {
 // errChannelClosed cancels what runs when the person's end closes the channel, or signals the command.
 var errChannelClosed = errors.New("the person ended it")
 
-// serve serves the channel to its end.
+// serve serves the channel to its end. The caller closes it.
 func (c *channel) serve(ctx context.Context, requests <-chan *ssh.Request) {
-	defer func() { _ = c.channel.Close() }()
 	channelCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	orders := make(chan order, 1)

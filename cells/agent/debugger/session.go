@@ -212,7 +212,8 @@ func (s *session) open(ctx context.Context, c ssh.NewChannel) {
 		return
 	}
 	go func() {
-		defer s.busy.Unlock()
 		newChannel(s, ch).serve(ctx, requests)
+		s.busy.Unlock() // before the person's end hears that it may open another
+		_ = ch.Close()
 	}()
 }
