@@ -560,7 +560,9 @@ func (d *Draft) Files() (map[string][]byte, error) {
 	}
 	if len(files) > 0 {
 		for _, name := range append(d.removed, d.from.Replaced...) {
-			files[name] = nil
+			if files[name] == nil { // else it is made anew
+				files[name] = nil
+			}
 		}
 	}
 	return files, err

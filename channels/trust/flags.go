@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -17,8 +18,14 @@ import (
 // are unsigned then.
 const RoleFlags = "flags"
 
+// How names of parts begin.
+const (
+	flagPrefix  = "flags/"
+	termsPrefix = "announcements/"
+)
+
 // flagPaths returns the patterns of the targets that RoleFlags signs.
-func flagPaths() []string { return []string{"flags/*/*", "announcements/*/*"} }
+func flagPaths() []string { return []string{flagPrefix + "*/*", termsPrefix + "*/*"} }
 
 // Part is a part of bundles of flags. Several contents of one name may be signed: channels are at different ones.
 type Part struct {
@@ -69,8 +76,9 @@ func readParts(targets map[string]*metadata.TargetFiles) (all []Part, err error)
 	return all, nil
 }
 
-// ListParts lists the parts of a flags repository beside those that are listed or, with only, instead of them. It
-// returns how many are new, and how many are gone.
+// ListParts lists the parts of a flags repository beside those that are listed or, with only, instead of them. The terms
+// of an announcement that is no longer among the parts go in any case: it was cancelled. It returns how many are new, and
+// how many are gone.
 func (d *Draft) ListParts(parts []Part, only bool) (added, gone int, err error) {
 	if d.targets == nil {
 		return 0, 0, errNoSigners
@@ -86,6 +94,10 @@ func (d *Draft) ListParts(parts []Part, only bool) (added, gone int, err error) 
 	next := map[string]*metadata.TargetFiles{}
 	if !only {
 		maps.Copy(next, is)
+		maps.DeleteFunc(next, func(at string, _ *metadata.TargetFiles) bool {
+			return strings.HasPrefix(at, termsPrefix) &&
+				!slices.ContainsFunc(parts, func(p Part) bool { return p.Name == path.Dir(at) })
+		})
 	}
 	for _, p := range parts {
 		at := partTarget(p)
@@ -118,12 +130,11 @@ func (d *Draft) ListParts(parts []Part, only bool) (added, gone int, err error) 
 // anew, and a cell that was away in between must not take the new list for an older one.
 func firstFlagsVersion(now time.Time) int64 { return now.Unix() / 60 }
 
-// dropFlags ends that flags are signed.
+// dropFlags ends that flags are signed, once enough people signed the policy that says so. Until then the list that
+// counts goes on to count; what waits for signatures is removed.
 func (d *Draft) dropFlags() {
-	for _, f := range []*File{d.from.Flags, d.from.waiting(RoleFlags)} {
-		if f != nil {
-			d.removed = append(d.removed, f.Path)
-		}
+	if f := d.from.waiting(RoleFlags); f != nil {
+		d.removed = append(d.removed, f.Path)
 	}
 	d.parts = nil
 }

@@ -3,6 +3,7 @@ package trust_test
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -18,7 +19,7 @@ type flagWorld struct {
 	t     *testing.T
 	files fstest.MapFS
 	now   time.Time
-	last  int64
+	last  *trust.Served
 	known trust.Verifier
 	state trust.State
 }
@@ -82,7 +83,7 @@ func (w *flagWorld) serve() trust.Bundle {
 	w.must(err)
 	served, err := l.SignServed(heads, w.last, w.now, trusttest.Signer("engine"))
 	w.must(err)
-	w.last = served.Version
+	w.last = served
 	return (&trust.Published{Ledger: l, Heads: heads, Served: served}).Bundle("dedicated", 0)
 }
 
@@ -183,15 +184,27 @@ func TestFlagsHaveSignersOfTheirOwn(t *testing.T) {
 
 	// Signing flags may end, and begin anew with a version that no cell takes for an older one.
 	w.now = w.now.Add(time.Hour)
-	w.change([]string{"ada", "grace"}, func(d *trust.Draft) error {
-		return d.Rotate(trust.Rotation{UnsignedFlags: true})
-	})
+	w.change([]string{"ada"}, func(d *trust.Draft) error { return d.Rotate(trust.Rotation{UnsignedFlags: true}) })
+	names(two) // until enough people signed that
+	w.change([]string{"grace"}, func(*trust.Draft) error { return nil })
 	if l := w.ledger(); l.Flags != nil || len(l.Faults) > 0 {
 		t.Fatalf("%v, %v", l.Flags, l.Faults)
 	}
 	away := w.state // a cell that does not hear of it
 	if is := w.verify(w.serve()); is.FlagsSigned || is.FlagsFault != nil {
 		t.Fatalf("%v", is)
+	}
+	if !w.snapshotNamesFlags() {
+		t.Error("the snapshot does not name the list any more: clients of TUF refuse it for ever")
+	}
+	w.change([]string{"ada", "grace"}, func(d *trust.Draft) error { return d.Rotate(trust.Rotation{}) })
+	for name := range w.files {
+		if strings.HasSuffix(name, ".flags.json") {
+			t.Errorf("%s is left, which nobody signs", name)
+		}
+	}
+	if w.serve(); !w.snapshotNamesFlags() {
+		t.Error("once the file is gone, the snapshot does not name the list any more")
 	}
 	w.now = w.now.Add(time.Hour)
 	w.change([]string{"ada", "grace"}, func(d *trust.Draft) error {
@@ -207,6 +220,71 @@ func TestFlagsHaveSignersOfTheirOwn(t *testing.T) {
 	w.change([]string{"ada", "grace"}, func(d *trust.Draft) error { return d.Rotate(trust.Rotation{}) })
 	w.now = w.now.Add(2 * time.Hour)
 	refused("the flags file: expired")
+}
+
+// snapshotNamesFlags reports whether the snapshot that was served last names the list of flags.
+func (w *flagWorld) snapshotNamesFlags() bool {
+	w.t.Helper()
+	var is struct {
+		Signed struct{ Meta map[string]any }
+	}
+	w.must(json.Unmarshal(w.last.Snapshot, &is))
+	return is.Signed.Meta["flags.json"] != nil
+}
+
+// While new signers have not signed flags, the snapshot goes on to name the list of the ones before.
+func TestSnapshotNamesTheListOfTheSignersBefore(t *testing.T) {
+	t.Parallel()
+	w := newFlagWorld(t)
+	signers := func(names ...string) {
+		var keys []trust.Key
+		for _, name := range names {
+			keys = append(keys, trusttest.Public(name))
+		}
+		w.change([]string{"ada", "grace"}, func(d *trust.Draft) error {
+			return d.Rotate(trust.Rotation{FlagSigners: keys})
+		})
+		w.now = w.now.Add(time.Minute)
+	}
+	signers("mia", "linus")
+	if w.serve(); w.snapshotNamesFlags() {
+		t.Fatal("it names a list before there is one")
+	}
+	w.list([]string{"mia", "linus"}, false, part("flags/a", "1"))
+	if is := w.verify(w.serve()); is.FlagsFault != nil || !w.snapshotNamesFlags() {
+		t.Fatal(is.FlagsFault)
+	}
+	signers("ken", "rob")
+	if is := w.verify(w.serve()); is.FlagsFault == nil || !w.snapshotNamesFlags() {
+		t.Errorf("flags %v; or the snapshot names no list", is.Parts)
+	}
+	w.list([]string{"ken", "rob"}, false, part("flags/a", "2"))
+	if is := w.verify(w.serve()); is.FlagsFault != nil || len(is.Parts) != 2 {
+		t.Errorf("%v, %v", is.Parts, is.FlagsFault)
+	}
+}
+
+// The terms of an announcement that was cancelled go with the next signatures. Older definitions of flags stay.
+func TestTermsOfCancelledAnnouncementsGo(t *testing.T) {
+	t.Parallel()
+	w := newFlagWorld(t)
+	w.change([]string{"ada", "grace"}, func(d *trust.Draft) error {
+		return d.Rotate(trust.Rotation{FlagSigners: []trust.Key{trusttest.Public("mia"), trusttest.Public("linus")}})
+	})
+	both := []string{"mia", "linus"}
+	w.list(both, false, part("flags/a", "1"), part("flags/b", "1"), part("announcements/x", "1"),
+		part("announcements/y", "1"))
+	w.list(both, false, part("flags/a", "2"), part("announcements/y", "2"))
+	var got []string
+	for _, p := range w.verify(w.serve()).Parts {
+		got = append(got, p.Name+"="+string(p.Custom))
+	}
+	slices.Sort(got)
+	want := []string{`announcements/y={"shut":"1"}`, `announcements/y={"shut":"2"}`, `flags/a={"shut":"1"}`,
+		`flags/a={"shut":"2"}`, `flags/b={"shut":"1"}`}
+	if !slices.Equal(got, want) {
+		t.Errorf("signed: %v", got)
+	}
 }
 
 // A list that nobody could read, or that would be too long, is not signed.

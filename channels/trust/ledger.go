@@ -63,7 +63,7 @@ type Ledger struct {
 	Releases *File    // counts; nil: none does
 	Flags    *File    // counts; nil: none does
 	Waiting  []*File  // lack signatures, by role and version
-	Replaced []string // paths of files that newer ones replaced
+	Replaced []string // paths of files that newer ones replaced, or that nobody signs any more
 	Faults   []manifest.Fault
 
 	Policy   Policy             // of Targets
@@ -315,9 +315,9 @@ func (r *reader) judgeDelegated(l *Ledger, name string) *File {
 	case !ok && name == RoleReleases:
 		r.fault(targets.Path, manifest.Missing, "does not say who signs releases")
 		return nil
-	case !ok:
+	case !ok: // nobody does any more
 		for _, f := range r.byRole[name] {
-			r.warn(f.Path, manifest.UnknownReference, "counts for nothing: %s does not say who signs %s", targets.Path, name)
+			l.Replaced = append(l.Replaced, f.Path)
 		}
 		return nil
 	}

@@ -222,12 +222,16 @@ func (l *Ledger) Content(heads map[string]*Head, by Signer) string {
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
-// SignServed signs the snapshot and the timestamp. before is the version that was signed last; 0: none was.
-func (l *Ledger) SignServed(heads map[string]*Head, before int64, now time.Time, by Signer) (*Served, error) {
+// SignServed signs the snapshot and the timestamp. before is what was signed last; nil: nothing was.
+func (l *Ledger) SignServed(heads map[string]*Head, before *Served, now time.Time, by Signer) (*Served, error) {
 	if l.Targets == nil || l.Releases == nil {
 		return nil, errNoSigners
 	}
-	s := &Served{Version: nextVersion(before, now), Signed: now, Content: l.Content(heads, by)}
+	last := int64(0)
+	if before != nil {
+		last = before.Version
+	}
+	s := &Served{Version: nextVersion(last, now), Signed: now, Content: l.Content(heads, by)}
 	expires := now.UTC().Truncate(time.Second).Add(ServedLifetime)
 	snapshot := metadata.Snapshot(expires)
 	snapshot.Signed.Version = s.Version
@@ -237,6 +241,8 @@ func (l *Ledger) SignServed(heads map[string]*Head, before int64, now time.Time,
 	}
 	if f := l.Flags; f != nil {
 		snapshot.Signed.Meta[RoleFlags+".json"] = describe(f.Version, f.Data)
+	} else if is := before.namesFlags(); is != nil {
+		snapshot.Signed.Meta[RoleFlags+".json"] = is
 	}
 	for channel, h := range heads {
 		snapshot.Signed.Meta[ChannelRole(channel)+".json"] = describe(h.Version, h.Data)
@@ -252,6 +258,20 @@ func (l *Ledger) SignServed(heads map[string]*Head, before int64, now time.Time,
 		return nil, fmt.Errorf("sign the timestamp: %w", err)
 	}
 	return s, nil
+}
+
+// namesFlags returns how the snapshot names the list of flags; nil: it does not. What a snapshot named once, the next ones
+// have to name as well, or clients of TUF refuse them: so it goes on once nobody signs flags, and while new signers have not
+// signed yet.
+func (s *Served) namesFlags() *metadata.MetaFiles {
+	if s == nil {
+		return nil
+	}
+	snapshot, fault := parse[metadata.SnapshotType](RoleSnapshot, RoleSnapshot, s.Snapshot)
+	if fault != nil {
+		return nil
+	}
+	return snapshot.Signed.Meta[RoleFlags+".json"]
 }
 
 func describe(version int64, data []byte) *metadata.MetaFiles {

@@ -44,7 +44,7 @@ func TestTrustFiles(t *testing.T) {
 	etag := w.Header.Get("ETag")
 
 	publish := func(now time.Time) {
-		served, err := l.SignServed(heads, 0, now, trusttest.Signer("engine"))
+		served, err := l.SignServed(heads, nil, now, trusttest.Signer("engine"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -148,11 +148,7 @@ func (t *Timestamper) read(ctx context.Context) (*trust.Served, int64, error) {
 func (t *Timestamper) sign(
 	ctx context.Context, d *plan.Desired, before *trust.Served, version int64, now time.Time,
 ) (*trust.Served, error) {
-	last := int64(0)
-	if before != nil {
-		last = before.Version
-	}
-	served, err := d.Trust.SignServed(d.SignedHeads, last, now, t.o.Signer)
+	served, err := d.Trust.SignServed(d.SignedHeads, before, now, t.o.Signer)
 	if err != nil {
 		return nil, err
 	}

@@ -52,13 +52,13 @@ func serveTrust(channel string, now time.Time) (s servedTrust, err error) {
 		return s, err
 	}
 	s.answers = make([][]byte, trustPulls)
-	last := int64(0)
+	var last *trust.Served
 	for i := range s.answers { // each pull meets a newer timestamp
 		served, err := l.SignServed(heads, last, now, trusttest.Signer("engine"))
 		if err != nil {
 			return s, err
 		}
-		last, s.published = served.Version, &trust.Published{Ledger: l, Heads: heads, Served: served}
+		last, s.published = served, &trust.Published{Ledger: l, Heads: heads, Served: served}
 		have := int64(1)
 		if i == 0 {
 			have = 0
