@@ -156,6 +156,30 @@ func TestHeadLeads(t *testing.T) {
 	}
 }
 
+// T1: a cell that knows no channel yet takes flags of none: the control plane would choose among those that are signed.
+// The owner's word on the channel is as good as a release.
+func TestT1NoFlagsWithoutAChannel(t *testing.T) {
+	t.Parallel()
+	r := honest(t)
+	k := pinned(t, r)
+	_, signed, err := k.FlagParts(trusttest.Channel, bundle(t, r), now)
+	if want(t, err, "no release was verified yet"); !signed {
+		t.Error("flags are taken for unsigned ones")
+	}
+	if err := k.Admit(head(), "", bundle(t, r), now); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := k.FlagParts(trusttest.Channel, bundle(t, r), now); err != nil {
+		t.Error(err)
+	}
+	_, _, err = k.FlagParts("other", bundle(t, r), now)
+	want(t, err, "this cell follows channel")
+	named := open(t, Options{Dir: t.TempDir(), Root: pinOf(t, r), Channel: trusttest.Channel})
+	if _, _, err := named.FlagParts(trusttest.Channel, bundle(t, r), now); err != nil {
+		t.Error(err)
+	}
+}
+
 // T2: the newest root on disk is what counts, whatever root a token names later. The owner's word begins anew.
 func TestT2PinnedRoot(t *testing.T) {
 	r := honest(t)
