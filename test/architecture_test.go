@@ -292,7 +292,7 @@ func homes() map[string][]string {
 		"golang.org/x/oauth2": {"engine/controlplane/signin"},
 		"golang.org/x/sync": {"releases", "cells", "flags/repository", "engine/store/rows", "engine/controlplane",
 			"cmd"},
-		"golang.org/x/sys":   {"cells/agent/clock"},
+		"golang.org/x/sys":   {"cells/agent/clock", "cells/agent/debugger"},
 		"golang.org/x/term":  {"cmd", "cells/agent/debugger"},
 		"golang.org/x/text":  {"releases", "cells/maintenance/server"}, // languages of texts
 		"golang.org/x/time":  {"cells/agent/imagerelay", "cells/node", "engine/debugrelay"},

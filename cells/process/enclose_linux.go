@@ -31,7 +31,8 @@ func RunEnclosed(enclosure string, args []string) (int, error) {
 	}
 	told := make(chan os.Signal, 1)
 	signal.Notify(told, syscall.SIGTERM)
-	signal.Ignore(syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT)
+	// Caught, not ignored: the command would inherit that, and a shell's ^C would end nothing.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT)
 	cmd := exec.Command(args[0], args[1:]...) //nolint:gosec // the cell's owner permitted it
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -9,10 +9,12 @@ import (
 	"os/exec"
 	"os/user"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
 
 	"github.com/sluice-cd/sluice/cells/process"
 )
@@ -112,20 +114,23 @@ func (p *programs) run(ctx context.Context, what program, c *channel) int {
 		c.say("the agent can't run commands here: on this system, it could not end all that they start")
 		return codeRefused
 	}
-	child := process.Child{Args: what.args, Dir: "/", Whole: true, Cgroup: process.NewCgroup("sluice-debug-" + p.id),
+	child := process.Child{Args: what.args, Dir: "/", Cgroup: process.NewCgroup("sluice-debug-" + p.id),
 		Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + a.home,
 			"USER=" + a.name, "LOGNAME=" + a.name, "SHELL=" + shell(), "LANG=C.UTF-8", sessionVariable + "=" + p.id}}
 	if info, err := os.Stat(a.home); err == nil && info.IsDir() && what.terminal != nil {
 		child.Dir = a.home
 	}
-	defer p.sweep(child.Cgroup)
+	stop := p.sweepAt(ctx, child.Cgroup)
+	defer child.Cgroup.Close()
+	defer stop()
+	sweep := func() { p.sweep(child.Cgroup) }
 	child.Supervisor, err = process.Enclosure{Terminal: what.terminal != nil, User: a.id}.Command(p.enclose...)
 	switch {
 	case err != nil:
 	case what.terminal != nil:
-		err = runInTerminal(ctx, child, what, c, a)
+		err = runInTerminal(ctx, child, what, c, a, sweep)
 	default:
-		err = runInPipes(ctx, child, what)
+		err = runInPipes(ctx, child, what, sweep)
 	}
 	var exit *exec.ExitError
 	switch {
@@ -143,40 +148,164 @@ func (p *programs) run(ctx context.Context, what program, c *channel) int {
 	return codeRefused
 }
 
+// encloserTime is what the encloser of a command has to end all below it, before it is killed itself.
+const encloserTime = 300 * time.Millisecond
+
+// sweepAt has a command and all that it started killed once ctx ended, also if the person stopped or killed what
+// encloses it (D2). The function that it returns ends the waiting.
+func (p *programs) sweepAt(ctx context.Context, group *process.Cgroup) (stop func()) {
+	over := make(chan struct{})
+	ended := make(chan struct{})
+	context.AfterFunc(ctx, group.Kill)
+	go func() {
+		defer close(ended)
+		select {
+		case <-over:
+			return
+		case <-ctx.Done():
+		}
+		select {
+		case <-over:
+		case <-time.After(encloserTime):
+			p.sweep(group)
+		}
+	}()
+	return func() {
+		close(over)
+		<-ended
+	}
+}
+
+// sweepRounds bounds how often sweep looks for processes that were started while it killed others.
+const sweepRounds = 5
+
 // sweep kills what is left: usually nothing, unless the person killed what encloses the command.
 func (p *programs) sweep(group *process.Cgroup) {
 	group.Kill()
-	for _, pid := range process.WithEnvironment(sessionVariable + "=" + p.id) {
-		_ = syscall.Kill(pid, syscall.SIGKILL) // it may be gone already
+	for range sweepRounds {
+		left := process.WithEnvironment(sessionVariable + "=" + p.id)
+		if len(left) == 0 {
+			return
+		}
+		for _, pid := range left {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // it may be gone already
+		}
+		time.Sleep(10 * time.Millisecond) // they take a moment to end
 	}
-	group.Close()
 }
 
-// runInPipes runs a child whose input and output are pipes.
-func runInPipes(ctx context.Context, child process.Child, what program) error {
-	child.Stdout, child.Stderr = what.out, what.err
-	if what.in == nil {
-		return child.Run(ctx)
-	}
-	near, far, err := os.Pipe()
-	if err != nil {
-		return fmt.Errorf("open a pipe: %w", err)
-	}
-	defer func() { _ = near.Close() }()
-	child.Stdin = near
+// quiet is how long the output of a command that has ended may be silent before it counts as whole: a process that can't
+// be found may hold it open.
+const quiet = time.Second
+
+// outputOf passes on what is written to the other end of a pipe or terminal, whoever holds that open.
+type outputOf struct {
+	ctx    context.Context
+	near   *os.File // its reads can be given a deadline
+	exited atomic.Bool
+	done   chan struct{}
+}
+
+func passOn(ctx context.Context, near *os.File, to io.Writer) *outputOf {
+	o := &outputOf{ctx: ctx, near: near, done: make(chan struct{})}
 	go func() {
-		_, _ = io.Copy(far, what.in) // until the person's end is done, or the pipe is closed
-		_ = far.Close()
+		defer close(o.done)
+		defer context.AfterFunc(ctx, func() { _ = near.SetReadDeadline(time.Now()) })()
+		_, _ = io.Copy(to, readerFunc(func(b []byte) (int, error) {
+			if o.exited.Load() {
+				_ = near.SetReadDeadline(time.Now().Add(quiet))
+			}
+			if ctx.Err() != nil {
+				return 0, io.EOF
+			}
+			return near.Read(b)
+		})) // until no process has the other end, or what is written can't be passed on
 	}()
-	defer func() { _ = far.Close() }()
-	return child.Run(ctx)
+	return o
 }
 
-// runInTerminal runs a child in a terminal of its own.
-func runInTerminal(ctx context.Context, child process.Child, what program, c *channel, a account) error {
-	near, far, err := pty.Open()
+// finish returns once the output of a command that has ended was passed on, or soon after the context ended.
+func (o *outputOf) finish() {
+	o.exited.Store(true)
+	_ = o.near.SetReadDeadline(time.Now().Add(quiet))
+	if o.ctx.Err() != nil {
+		_ = o.near.SetReadDeadline(time.Now())
+	}
+	<-o.done
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
+
+// runInPipes runs a child whose input and output are pipes, and sweeps once it has ended.
+func runInPipes(ctx context.Context, child process.Child, what program, sweep func()) error {
+	var ends []io.Closer
+	closeAll := func() {
+		for _, e := range ends {
+			_ = e.Close() // a second time, some of them
+		}
+	}
+	defer closeAll()
+	pipe := func() (near, far *os.File, err error) {
+		if near, far, err = os.Pipe(); err != nil {
+			return nil, nil, fmt.Errorf("open a pipe: %w", err)
+		}
+		ends = append(ends, near, far)
+		return near, far, nil
+	}
+	out, outEnd, err := pipe()
 	if err != nil {
-		return fmt.Errorf("open a terminal: %w", err)
+		return err
+	}
+	errs, errEnd, err := pipe()
+	if err != nil {
+		return err
+	}
+	child.Stdout, child.Stderr = outEnd, errEnd
+	if what.in != nil {
+		near, far, err := pipe()
+		if err != nil {
+			return err
+		}
+		child.Stdin = near
+		go func() {
+			_, _ = io.Copy(far, what.in) // until the person's end is done, or the pipe is closed
+			_ = far.Close()
+		}()
+	}
+	outputs := []*outputOf{passOn(ctx, out, what.out), passOn(ctx, errs, what.err)}
+	err = child.Run(ctx)
+	_, _ = outEnd.Close(), errEnd.Close() // the child's are its own
+	sweep()
+	for _, o := range outputs {
+		o.finish()
+	}
+	return err
+}
+
+// openTerminal opens a terminal whose near end can be read with a deadline, and closed while it is read.
+func openTerminal() (near, far *os.File, err error) {
+	blocking, far, err := pty.Open()
+	if err != nil {
+		return nil, nil, fmt.Errorf("open a terminal: %w", err)
+	}
+	defer func() { _ = blocking.Close() }()
+	fd, err := unix.FcntlInt(blocking.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err == nil {
+		err = unix.SetNonblock(fd, true) // before NewFile, which looks at it
+	}
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("open a terminal: %w", err), far.Close())
+	}
+	return os.NewFile(uintptr(fd), blocking.Name()), far, nil //nolint:gosec // descriptors are small and positive
+}
+
+// runInTerminal runs a child in a terminal of its own, and sweeps once it has ended.
+func runInTerminal(ctx context.Context, child process.Child, what program, c *channel, a account, sweep func()) error {
+	near, far, err := openTerminal()
+	if err != nil {
+		return err
 	}
 	defer func() { _ = near.Close() }()
 	if err := setSize(near, what.terminal.size); err != nil {
@@ -190,26 +319,32 @@ func runInTerminal(ctx context.Context, child process.Child, what program, c *ch
 	child.Env = append(child.Env, "TERM="+what.terminal.name)
 	child.Stdin, child.Stdout, child.Stderr = far, far, far
 	over := make(chan struct{})
-	written := make(chan struct{})
 	go c.followSize(near, what.terminal.size, over)
 	go func() {
 		if _, err := io.Copy(near, what.in); err == nil { // the person's end is done
 			_, _ = near.Write([]byte{4}) // as whoever presses control-D at the end
 		}
 	}()
-	go func() {
-		defer close(written)
-		_, _ = io.Copy(what.out, near) // until no process has the terminal, or what is written can't be passed on
-	}()
+	output := passOn(ctx, near, what.out)
 	err = child.Run(ctx)
 	close(over)
 	_ = far.Close()
-	<-written
+	sweep()
+	output.finish()
 	return err
 }
 
 func setSize(of *os.File, s size) error {
-	if err := pty.Setsize(of, &pty.Winsize{Rows: uint16(s.Rows), Cols: uint16(s.Columns)}); err != nil {
+	raw, err := of.SyscallConn() // (*os.File).Fd would make it blocking
+	if err != nil {
+		return fmt.Errorf("set a terminal's size: %w", err)
+	}
+	var set error
+	err = raw.Control(func(fd uintptr) {
+		size := unix.Winsize{Row: uint16(s.Rows), Col: uint16(s.Columns)} //nolint:gosec // bounded
+		set = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &size)       //nolint:gosec // a descriptor
+	})
+	if err = errors.Join(err, set); err != nil {
 		return fmt.Errorf("set a terminal's size: %w", err)
 	}
 	return nil

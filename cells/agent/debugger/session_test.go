@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -199,6 +200,93 @@ func TestSessionEndsWhole(t *testing.T) {
 				}
 				f.readRecord(t, e)
 			})
+		}
+	}
+}
+
+// D2: a session ends in time also if the person killed or stopped what encloses their shell, and a process that nothing
+// names holds the output open. What has the session's variable is dead.
+func TestSessionEndsThoughItsEncloserDoesNot(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		signal, environment string
+		isFound             bool
+	}{
+		"killed":            {"KILL", "env", true},
+		"stopped":           {"STOP", "env", true},
+		"killed, not named": {"KILL", "env -i", false},
+	} {
+		for _, terminal := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, terminal), func(t *testing.T) {
+				t.Parallel()
+				f := newFixture(t, debug.Shell, nil)
+				s, err := f.mustConnect(t).NewSession()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if terminal {
+					if err := s.RequestPty("xterm", 24, 80, nil); err != nil {
+						t.Fatal(err)
+					}
+				}
+				file := filepath.Join(t.TempDir(), "deep")
+				script := `(setsid ` + c.environment + ` sh -c 'trap "" HUP TERM; echo $$ >` + file + `; exec sleep 600' &); ` +
+					`while ! [ -s ` + file + ` ]; do sleep 0.01; done; kill -` + c.signal + ` $PPID; sleep 600`
+				if err := s.Start(script); err != nil {
+					t.Fatal(err)
+				}
+				pid := awaitPid(t, file)
+				t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
+				if c.signal == "KILL" { // the shell died with its encloser
+					if err := s.Wait(); err == nil {
+						t.Error("the command succeeded")
+					}
+				}
+				if err := f.folder.Stop(f.id); err != nil {
+					t.Fatal(err)
+				}
+				if e := f.awaitEnding(t); e.why != errStopped.Error() {
+					t.Errorf("it ended because %s", e.why)
+				}
+				if c.isFound && isAlive(pid) {
+					t.Errorf("%d is alive", pid)
+				}
+			})
+		}
+	}
+}
+
+// ^C in a shell ends what runs there, and not the shell.
+func TestInterrupt(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, debug.Shell, nil)
+	s, err := f.mustConnect(t).NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.RequestPty("xterm", 30, 100, nil); err != nil {
+		t.Fatal(err)
+	}
+	in, err := s.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := s.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Shell(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	for _, step := range []struct{ input, want string }{
+		{"echo read\"\"y; sleep 600\n", "ready"}, {"\x03", "^C"}, {"echo ali\"\"ve\n", "alive"},
+	} {
+		_, _ = io.WriteString(in, step.input)
+		for !strings.Contains(lines.Text(), step.want) {
+			if !lines.Scan() {
+				t.Fatalf("%q does not come (%v)", step.want, lines.Err())
+			}
 		}
 	}
 }
