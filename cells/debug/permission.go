@@ -17,7 +17,9 @@ type Moment struct {
 // Permission is what a cell's owner permits: one session, for one request.
 type Permission struct {
 	Request string `json:"request"` // its ID
-	Made    Moment `json:"made"`
+	// Document is the hash of the request's whole document: what the owner permitted, whatever else has the ID (D4).
+	Document string `json:"document"`
+	Made     Moment `json:"made"`
 	// How long the session may last, in nanoseconds; at most what was asked for
 	For        time.Duration `json:"for"`
 	User       string        `json:"user,omitempty"` // the user of commands and shells; empty: the agent's own

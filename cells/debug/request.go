@@ -64,7 +64,17 @@ type Requests struct {
 // ID returns the request's name: a hash of what was signed.
 func (s SignedRequest) ID() string {
 	sum := sha256.Sum256(s.Document)
-	return hex.EncodeToString(sum[:8])
+	return hex.EncodeToString(sum[:IDLength/2])
+}
+
+// IDLength is how many hexadecimal digits an ID has: so many that no one can make a second request with the ID of one
+// that they did not make.
+const IDLength = 32
+
+// Hash returns the hash of all that was signed, in hexadecimal digits.
+func (s SignedRequest) Hash() string {
+	sum := sha256.Sum256(s.Document)
+	return hex.EncodeToString(sum[:])
 }
 
 // Sign signs a request. It fills in the key, and refuses what Open would refuse.

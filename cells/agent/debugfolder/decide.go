@@ -57,7 +57,7 @@ func (f Folder) Approve(id string, p debug.Permission, now time.Time) error {
 			return errors.New("a shell runs commands that no one can list: approve it without --per-command, or deny " +
 				"it and ask for the scope read")
 		}
-		p.Request = id
+		p.Request, p.Document = id, e.Signed.Hash()
 		return writeJSON(f.path(id, permissionFile), p)
 	})
 }

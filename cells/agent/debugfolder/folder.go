@@ -114,7 +114,7 @@ func (e *Entry) State(moment debug.Moment, now time.Time) State {
 	return Open
 }
 
-var requestID = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{16}$`) })
+var requestID = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{32}$`) })
 
 func (f Folder) path(id string, name ...string) string {
 	return filepath.Join(slices.Concat([]string{string(f), id}, name)...)
@@ -165,8 +165,12 @@ func (f Folder) ids() ([]string, error) {
 // ErrNotFound means that there is no such request.
 var ErrNotFound = errors.New("there is no such request: see sluice cell debug list")
 
-// Find returns the request whose ID begins with prefix. Without one, it returns the newest for which wanted holds.
+// Find returns the request whose ID begins with prefix. Without one, it returns the newest for which wanted holds; nil:
+// a prefix is required.
 func (f Folder) Find(prefix string, wanted func(*Entry) bool) (Entry, error) {
+	if prefix == "" && wanted == nil {
+		return Entry{}, ErrNotFound
+	}
 	all, err := f.List()
 	if err != nil && len(all) == 0 {
 		return Entry{}, err
@@ -217,7 +221,7 @@ func (f Folder) load(id string) (Entry, error) {
 	if e.Permission, err = readJSON[debug.Permission](f.path(id, permissionFile)); err != nil {
 		return e, err
 	}
-	if e.Permission != nil && e.Permission.Request != id {
+	if e.Permission != nil && (e.Permission.Request != id || e.Permission.Document != e.Signed.Hash()) {
 		return e, errors.New("the permission is for another request")
 	}
 	if e.Denied, err = readJSON[Denial](f.path(id, deniedFile)); err != nil {

@@ -227,15 +227,17 @@ func debugApproveVerb(a *cli.App) *cobra.Command {
 	var p debug.Permission
 	cmd := &cobra.Command{Use: "approve ID", Args: cli.ArgumentCount(1, 1, "ID"),
 		Short: "Permit one session for a request",
-		Long: `The person whose key signed the request, and no one else, can begin one session within 10 minutes. It
+		Long: `The whole ID is needed: it names all that the request says, and no other request can have it.
+
+The person whose key signed the request, and no one else, can begin one session within 10 minutes. It
 ends after the time that was asked for, or after --for, and at once by sluice cell debug stop. All of
 it is recorded in the agent's state folder; the vendor gets the record, too, unless --withhold keeps
 it here: the vendor then has its hash and length.
 
 What a session changes is drift: it is healed when the session ends, or held and shown with
 --keep-changes.`,
-		Example: `  sluice cell debug approve 1f2e --for 15m --state /var/lib/sluice
-  sluice cell debug approve 1f2e --per-command --state /var/lib/sluice`}
+		Example: `  sluice cell debug approve 1f2e08c37ab64d51f0936be27d48ac15 --for 15m --state /var/lib/sluice
+  sluice cell debug approve 1f2e08c37ab64d51f0936be27d48ac15 --per-command --state /var/lib/sluice`}
 	fl := cmd.Flags()
 	cli.AddDurationFlag(fl, &p.For, "for", 0, "how long the session may last (default: as long as was asked for)")
 	fl.StringVar(&p.User, "user", "", "run commands and shells as `USER` of this machine (default: the agent's own)")
@@ -247,6 +249,10 @@ What a session changes is drift: it is healed when the session ends, or held and
 		f, err := folder()
 		if err != nil {
 			return err
+		}
+		if len(args[0]) != debug.IDLength {
+			return cli.Fail(fmt.Errorf("%sthe whole ID of a request is needed: a request that came since you looked "+
+				"could begin as the one that you read", cli.CommandPrefix(cmd)), "sluice cell debug list shows IDs")
 		}
 		e, err := findRequest(cmd, f, args, nil)
 		if err != nil {
@@ -261,8 +267,8 @@ What a session changes is drift: it is healed when the session ends, or held and
 		if err := f.Approve(e.ID, p, time.Now()); err != nil {
 			return fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)
 		}
-		said := fmt.Sprintf("permitted: %s may %s, for %s, once, beginning within %s", e.Request.Person,
-			e.Request.Scope.Describe(), words.ExactDuration(p.For), words.ExactDuration(debug.BeginWithin))
+		said := fmt.Sprintf("permitted: %s with the key %s may %s, for %s, once, beginning within %s",
+			e.Request.Person, e.Request.Fingerprint(), e.Request.Scope.Describe(), words.ExactDuration(p.For), words.ExactDuration(debug.BeginWithin))
 		return a.PrintResult(map[string]string{"id": e.ID, "said": said}, func() {
 			a.Stdout.PrintLine("%s", said)
 			a.Stdout.PrintLine("watch it: sluice cell debug watch %s; end it: sluice cell debug stop %s", e.ID, e.ID)

@@ -133,7 +133,19 @@ func TestOwnerDecides(t *testing.T) {
 	if err := s.run(t, nil, io.Discard, "approve", s.id, "--for", "2h"); err == nil {
 		t.Error("more was permitted than was asked for")
 	}
-	s.must(t, "approve", s.id[:4], "--for", "15m", "--withhold")
+	for _, id := range []string{"", s.id[:4], s.id[:16], strings.Repeat("0", debug.IDLength)} { // D4: no other request
+		if err := s.run(t, nil, io.Discard, "approve", id); err == nil {
+			t.Errorf("%q was approved", id)
+		}
+	}
+	for _, verb := range []string{"deny", "stop"} {
+		if err := s.run(t, nil, io.Discard, verb, ""); err == nil {
+			t.Errorf("%s took no ID as one", verb)
+		}
+	}
+	if said := s.must(t, "approve", s.id, "--for", "15m", "--withhold"); !strings.Contains(said, "SHA256:") {
+		t.Errorf("the key is not said: %s", said)
+	}
 	e, err := s.folder.Load(s.id)
 	if err != nil || e.Permission.For != 15*time.Minute || !e.Permission.Withhold {
 		t.Fatalf("%+v %v", e.Permission, err)
