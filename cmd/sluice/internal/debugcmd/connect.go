@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"os/signal"
 	"slices"
@@ -20,9 +19,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/debug/client"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
-	"github.com/sluice-cd/sluice/engine/controlplane/debugapi"
 	"github.com/sluice-cd/sluice/engine/debugging"
-	"github.com/sluice-cd/sluice/internal/gitrepo"
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
@@ -38,8 +35,8 @@ func ConnectVerb(a *cli.App) *cobra.Command {
 	var o connectFlags
 	cmd := &cobra.Command{Use: "connect CELL [ID] [-- COMMAND [ARGUMENT]...]", Args: cobra.MinimumNArgs(1),
 		Short: "Open the session that a cell's owner permitted",
-		Long: `It waits for the owner's permission, and for the cell. Without an ID it is your newest request for the
-cell. Without a command there is a shell, or a prompt for the declared commands: help lists them.
+		Long: `It waits for the owner's permission, and for the cell. Without an ID it is the newest request for
+the cell that a key of yours signed. Without a command there is a shell, or a prompt for the declared commands: help lists them.
 
 The session is SSH between you and the cell. The cell's host key is compared with the cell's key in
 the release repository, so nothing in between can read or change it. With --stdio it is the
@@ -50,8 +47,8 @@ ProxyCommand of your own SSH client; docs/debug.md has the lines for ~/.ssh/conf
 	f.StringVar(&o.key, "key", "", "`FILE` with the private SSH key that signed the request (default: your key in the SSH "+
 		"agent, or git's user.signingKey)")
 	f.BoolVar(&o.stdio, "stdio", false, "connect standard input and output: for ProxyCommand of ssh")
-	f.StringVar(&o.knownHosts, "known-hosts", "", "`FILE` to write the session's host key to, once the cell has vouched "+
-		"for it; ssh reads it by UserKnownHostsFile, with HostKeyAlias CELL")
+	f.StringVar(&o.knownHosts, "known-hosts", "", "`FILE` of this verb's own to write the session's host key to, once the "+
+		"cell has vouched for it; ssh reads it by UserKnownHostsFile, with HostKeyAlias CELL")
 	cli.AddServerFlag(a, cmd)
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
 		if o.stdio && (o.knownHosts == "" || commandIn(cmd, args) != "") {
@@ -92,7 +89,11 @@ func commandIn(cmd *cobra.Command, args []string) string {
 // connect opens the session, and returns the exit code of what ran.
 func connect(a *cli.App, cmd *cobra.Command, args []string, o connectFlags) (int, error) {
 	ctx := cmd.Context()
-	s, err := findRequest(ctx, a, positional(cmd, args))
+	find, err := keyFinder(a, cmd, o.key)
+	if err != nil {
+		return 0, err
+	}
+	s, err := findRequest(ctx, a, positional(cmd, args), find)
 	if err != nil {
 		return 0, err
 	}
@@ -114,9 +115,12 @@ func connect(a *cli.App, cmd *cobra.Command, args []string, o connectFlags) (int
 	if o.stdio {
 		return 0, because(waiting, connectStdio(ctx, waiting, a, to, o.knownHosts))
 	}
-	signer, err := findSigner(a, cmd, s, o.key)
-	if err != nil {
+	signer, err := find(s)
+	switch {
+	case err != nil:
 		return 0, err
+	case signer == nil:
+		return 0, cli.Fail(fmt.Errorf("the key that signed the request (%s) is not here", s.Key), loadKey)
 	}
 	c, err := client.Connect(waiting, to, rsaAsSHA2(signer.Key))
 	if err != nil {
@@ -124,30 +128,6 @@ func connect(a *cli.App, cmd *cobra.Command, args []string, o connectFlags) (int
 	}
 	defer func() { _ = c.Close() }()
 	return runSession(ctx, a, c, commandIn(cmd, args))
-}
-
-// findSigner returns the key that signed the request: one that sluice.yaml lists for its person.
-func findSigner(a *cli.App, cmd *cobra.Command, s debugging.RequestStatus, file string) (*gitrepo.SSHSigner, error) {
-	known, err := a.ReleaseRepository().ReadSnapshot(cmd.Context(), a, cmd)
-	if err != nil {
-		return nil, err
-	}
-	var lines []string
-	for _, line := range known.People()[s.Person].Keys {
-		key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line))
-		if err == nil && ssh.FingerprintSHA256(key) == s.Key {
-			lines = append(lines, line)
-		}
-	}
-	signer, err := a.FindSigner(cmd.Context(), file, lines)
-	switch {
-	case err != nil:
-		return nil, err
-	case signer == nil:
-		return nil, cli.Fail(fmt.Errorf("the key that signed the request (%s) is not here", s.Key),
-			"name its file (--key FILE), or load it into the SSH agent (ssh-add)")
-	}
-	return signer, nil
 }
 
 // checkOpen says why no session of a request can begin any more; nil: one can.
@@ -189,29 +169,6 @@ func because(wait context.Context, err error) error {
 	return err
 }
 
-// findRequest returns the request with an ID; without one, the newest for the cell whose session may still begin.
-func findRequest(ctx context.Context, a *cli.App, args []string) (s debugging.RequestStatus, err error) {
-	if len(args) > 1 {
-		err = a.GetResource(ctx, requestPath(args[0], args[1]), &s)
-		return s, err
-	}
-	var all debugapi.RequestList
-	if err := a.GetResource(ctx, "/v1/debug-requests?cell="+url.QueryEscape(args[0]), &all); err != nil {
-		return s, err
-	}
-	for _, one := range all.Requests {
-		usable := []string{debugging.Sent, cells.DebugOpen, cells.DebugPermitted}
-		if slices.Contains(usable, one.State) && one.Made.After(s.Made) {
-			s = one
-		}
-	}
-	if s.ID == "" {
-		return s, cli.Fail(fmt.Errorf("no request for cell %s waits for a session", args[0]),
-			"sluice debug request %s makes one, sluice debug list %s shows what became of others", args[0], args[0])
-	}
-	return s, nil
-}
-
 // connectStdio connects standard input and output with the cell.
 func connectStdio(ctx, waiting context.Context, a *cli.App, to client.Options, knownHosts string) error {
 	conn, key, err := client.Dial(waiting, to)
@@ -219,8 +176,7 @@ func connectStdio(ctx, waiting context.Context, a *cli.App, to client.Options, k
 		return err
 	}
 	defer func() { _ = conn.Close() }()
-	line := knownhosts.Line([]string{to.Cell}, key) + "\n"
-	if err := os.WriteFile(knownHosts, []byte(line), 0o600); err != nil {
+	if err := writeKnownHosts(knownHosts, knownhosts.Line([]string{to.Cell}, key)); err != nil {
 		return fmt.Errorf("write the session's host key: %w", err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
