@@ -239,13 +239,14 @@ func New(o Options) (*Server, error) {
 	}
 	s.mux.addRoutes(people.Routes(d))
 	if o.Debug != nil {
-		asked := debugapi.New(debugapi.Options{Views: o.Views, Requests: o.Debug, Auth: a, Log: o.Log})
-		s.mux.addRoutes(asked.Routes(d))
+		asked := debugapi.Options{Views: o.Views, Requests: o.Debug, Auth: a, Log: o.Log}
 		if o.Records != nil {
 			sessions := sessionapi.New(sessionapi.Options{Views: o.Views, Auth: a, Requests: o.Debug,
 				Records: debugrecords.New(o.Records), Dir: o.ContentDir, Shutdown: s.shutdown})
 			s.mux.addRoutes(sessions.Routes(d))
+			asked.IsLive = sessions.IsLive
 		}
+		s.mux.addRoutes(debugapi.New(asked).Routes(d))
 	}
 	s.mux.addRoutes(signin.NewAPI(o.SignIn, o.Log).Routes(d))
 	s.mux.addRoutes(consolePages.Routes(d))

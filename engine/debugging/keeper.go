@@ -1,6 +1,7 @@
 package debugging
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells/debug"
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine/debugrecords"
 	"github.com/sluice-cd/sluice/engine/records"
 	"github.com/sluice-cd/sluice/internal/wake"
 	"github.com/sluice-cd/sluice/internal/words"
@@ -25,11 +27,17 @@ const Kind = "debug"
 
 // Bounds of what is kept.
 const (
-	MaxOpen   = 8                   // requests of a cell that are open
-	Retention = 90 * 24 * time.Hour // of requests, and of the seals of their sessions
+	MaxOpen   = 8                      // requests of a cell that are open
+	Retention = debugrecords.Retention // of requests, and of the seals and records of their sessions
 )
 
-const lookAgain = time.Minute // between two looks for requests that have expired
+const (
+	lookAgain  = time.Minute // between two looks for requests that have expired
+	cleanAgain = time.Hour   // between two looks for what broken uploads of records left
+)
+
+// ErrOtherSeal means that another seal of the session is kept, which stays.
+var ErrOtherSeal = errors.New("another seal of the session is kept")
 
 // Kept is what is kept of a request.
 type Kept struct {
@@ -49,6 +57,7 @@ func (k *Kept) isOpen(r *debug.Request, now time.Time) bool {
 // Keeper keeps requests.
 type Keeper struct {
 	records  records.Store
+	sessions *debugrecords.Keeper
 	announce func(byCell map[string]string)
 	written  <-chan struct{} // other processes wrote
 	changed  wake.Signal     // this process did
@@ -58,7 +67,7 @@ type Keeper struct {
 // New returns a keeper. announce gets, by cell, a hash of the cell's open requests, whenever it changes. written
 // receives when other processes wrote records of Kind; nil: there are none.
 func New(r records.Store, announce func(map[string]string), written <-chan struct{}, log zerolog.Logger) *Keeper {
-	return &Keeper{records: r, announce: announce, written: written, changed: wake.New(), log: log}
+	return &Keeper{records: r, sessions: debugrecords.New(r), announce: announce, written: written, changed: wake.New(), log: log}
 }
 
 // RefusedError says why a request is not kept.
@@ -199,15 +208,6 @@ func (k *Keeper) Find(ctx context.Context, cell, id string) (debug.SignedRequest
 	return e.Signed, err
 }
 
-// IsKept reports whether a request of a cell is on record, withdrawn or not.
-func (k *Keeper) IsKept(ctx context.Context, cell, id string) (bool, error) {
-	_, err := k.Load(ctx, cell, id)
-	if errors.Is(err, records.ErrNotFound) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
 // Open returns the requests that a cell has to know of.
 func (k *Keeper) Open(ctx context.Context, cell string, now time.Time) ([]debug.SignedRequest, error) {
 	all, err := k.List(ctx, cell)
@@ -226,31 +226,37 @@ func (k *Keeper) Open(ctx context.Context, cell string, now time.Time) ([]debug.
 // Withdraw takes a request back: the cell's owner no longer sees it, and no connection of its session is made any
 // more. Whether a session lasts, which it would not end, the caller has to find out.
 func (k *Keeper) Withdraw(ctx context.Context, cell, id string, now time.Time) error {
-	return k.change(ctx, cell, id, func(e *Kept) {
+	return k.change(ctx, cell, id, func(e *Kept) error {
 		if e.Withdrawn.IsZero() {
 			e.Withdrawn = now
 		}
+		return nil
 	})
 }
 
 // Sealed keeps the seal of a session's record, which the caller has checked. stored says that the record is here, too.
+// The seal that came first stays: for another, Sealed returns ErrOtherSeal.
 func (k *Keeper) Sealed(ctx context.Context, cell, id string, s debug.SignedSeal, stored bool) error {
-	return k.change(ctx, cell, id, func(e *Kept) {
-		if e.Seal == nil {
-			e.Seal = &s
+	return k.change(ctx, cell, id, func(e *Kept) error {
+		if e.Seal != nil && !(bytes.Equal(e.Seal.Document, s.Document) && bytes.Equal(e.Seal.Signature, s.Signature)) {
+			return ErrOtherSeal
 		}
-		e.Stored = e.Stored || stored
+		e.Seal, e.Stored = &s, e.Stored || stored
+		return nil
 	})
 }
 
-// change changes what is kept of a request. Another process's change at the same time is kept, too.
-func (k *Keeper) change(ctx context.Context, cell, id string, do func(*Kept)) error {
+// change changes what is kept of a request, unless do returns an error. Another process's change at the same time is
+// kept, too.
+func (k *Keeper) change(ctx context.Context, cell, id string, do func(*Kept) error) error {
 	for tries := 0; ; tries++ {
 		e, err := k.Load(ctx, cell, id)
 		if err != nil {
 			return err
 		}
-		do(&e.Kept)
+		if err := do(&e.Kept); err != nil {
+			return err
+		}
 		err = k.put(ctx, records.Record{Kind: Kind, Key: key(cell, id), Version: e.version}, e.Kept)
 		if !errors.Is(err, records.ErrConflict) || tries == 5 {
 			return err
@@ -258,10 +264,12 @@ func (k *Keeper) change(ctx context.Context, cell, id string, do func(*Kept)) er
 	}
 }
 
-// Run announces the cells' open requests, and forgets old ones, until ctx ends.
+// Run announces the cells' open requests, and forgets old ones with their records, until ctx ends.
 func (k *Keeper) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	clean := time.NewTimer(lookAgain)
+	defer clean.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -269,6 +277,12 @@ func (k *Keeper) Run(ctx context.Context) error {
 		case <-timer.C:
 		case <-k.changed:
 		case <-k.written:
+		case <-clean.C:
+			if err := k.sessions.Clean(ctx, time.Now()); err != nil && ctx.Err() == nil {
+				k.log.Warn().Err(err).Msg("old records of debug sessions stay for now: trying again in an hour")
+			}
+			clean.Reset(cleanAgain)
+			continue
 		}
 		if err := k.look(ctx, time.Now()); err != nil && ctx.Err() == nil {
 			k.log.Warn().Err(err).Msg("cells do not hear of new requests for debug access: trying again")
@@ -277,7 +291,8 @@ func (k *Keeper) Run(ctx context.Context) error {
 	}
 }
 
-// look announces what is open at an instant, and removes what is older than Retention.
+// look announces what is open at an instant, and removes what is older than Retention: records before their requests,
+// which say that there are any.
 func (k *Keeper) look(ctx context.Context, now time.Time) error {
 	all, err := k.List(ctx, "")
 	if err != nil {
@@ -287,6 +302,9 @@ func (k *Keeper) look(ctx context.Context, now time.Time) error {
 	for _, e := range all {
 		if now.Sub(e.Sent) < Retention {
 			continue
+		}
+		if err := k.sessions.Remove(ctx, e.Request.Cell, e.ID); err != nil {
+			return err
 		}
 		err := k.records.Delete(ctx, Kind, key(e.Request.Cell, e.ID), e.version)
 		if err != nil && !errors.Is(err, records.ErrConflict) { // another process did

@@ -18,6 +18,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/debug"
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine/debugrecords"
 	"github.com/sluice-cd/sluice/engine/records"
 	"github.com/sluice-cd/sluice/engine/store"
 )
@@ -164,7 +165,14 @@ func TestKeeper(t *testing.T) {
 	if at := time.Now().Add(3 * time.Hour); look(at) != "" || told["acme2"] != "" {
 		t.Error("cells hear of requests that have expired")
 	}
+	err = debugrecords.New(k.records).Put(t.Context(), "acme", first.ID(), "a", strings.NewReader("a"), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
 	look(time.Now().Add(Retention + time.Hour))
+	if _, err := k.sessions.Open(t.Context(), "acme", first.ID()); !errors.Is(err, records.ErrNotFound) {
+		t.Error("a record outlasts its request: ", err)
+	}
 	if all, err := k.List(t.Context(), ""); err != nil || len(all) != 0 {
 		t.Error(len(all), err)
 	}
@@ -189,8 +197,12 @@ func TestSealsAndWithdrawals(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := two.Sealed(t.Context(), "acme", s.ID(), debug.SignedSeal{Signature: []byte("2")}, false); err != nil {
-		t.Fatal(err)
+	other := debug.SignedSeal{Document: []byte("{}"), Signature: []byte("2")}
+	if err := two.Sealed(t.Context(), "acme", s.ID(), other, true); !errors.Is(err, ErrOtherSeal) {
+		t.Errorf("another seal: %v", err)
+	}
+	if err := two.Sealed(t.Context(), "acme", s.ID(), first, false); err != nil {
+		t.Errorf("the same seal: %v", err)
 	}
 	e, err := one.Load(t.Context(), "acme", s.ID())
 	if err != nil || e.Withdrawn.IsZero() || e.Seal == nil || string(e.Seal.Signature) != "1" || !e.Stored {

@@ -102,6 +102,14 @@ func (r *Relay) Sessions() int {
 	return n
 }
 
+// IsJoined reports whether the pair that key names is joined.
+func (r *Relay) IsJoined(key string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := r.pairs[key]
+	return p != nil && p.isJoined()
+}
+
 // pair is a session, or one end that waits for the other. The relay's mutex guards seats; the rest is set once.
 type pair struct {
 	seats  [2]*Seat

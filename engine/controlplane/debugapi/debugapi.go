@@ -23,10 +23,11 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 )
 
-// Options are what the API needs.
+// Options are what the API needs. IsLive may be nil: no sessions are relayed here.
 type Options struct {
 	Views    api.Views
 	Requests *debugging.Keeper
+	IsLive   func(cell, id string) bool // whether a request's session is relayed here
 	Auth     *auth.Auth
 	Log      zerolog.Logger
 }
@@ -35,7 +36,12 @@ type Options struct {
 type API struct{ o Options }
 
 // New returns an API and starts nothing.
-func New(o Options) *API { return &API{o} }
+func New(o Options) *API {
+	if o.IsLive == nil {
+		o.IsLive = func(string, string) bool { return false }
+	}
+	return &API{o}
+}
 
 // RequestList is a list of requests, the oldest first.
 type RequestList struct {
@@ -80,7 +86,8 @@ func (a *API) Routes(api.Docs) []api.Route {
 		{Method: http.MethodDelete, Path: "/v1/cells/{name}/debug/{id}", Audience: api.Operator, OfCell: true,
 			Typed: api.Typed(a.withdraw),
 			Operation: op("withdrawDebug", "Take a request for debug access back",
-				"Not while its session lasts: whoever uses it ends it, or the cell's owner.", 404, 409, 507)},
+				"Not while its session lasts: whoever uses it ends it, or the cell's owner. A session that begins "+
+					"meanwhile is cut, and its seal and record are kept.", 404, 409, 507)},
 	}
 }
 
@@ -159,7 +166,11 @@ func (a *API) withdraw(ctx context.Context, in *requestInput) (*statusOutput, er
 	if err != nil {
 		return nil, a.explain(err)
 	}
-	switch a.status(v, &e, time.Now()).State {
+	state := a.status(v, &e, time.Now()).State
+	if a.o.IsLive(in.Name, in.ID) { // the cell has not reported it yet
+		state = cells.DebugLive
+	}
+	switch state {
 	case debugging.Withdrawn:
 		return a.show(ctx, in)
 	case cells.DebugLive:

@@ -1,6 +1,7 @@
 package sessionapi
 
 import (
+	"context"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -15,27 +16,30 @@ import (
 	"github.com/sluice-cd/sluice/cells/debug/upgrade"
 	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
+	"github.com/sluice-cd/sluice/engine/debugging"
+	"github.com/sluice-cd/sluice/engine/debugrecords"
 	"github.com/sluice-cd/sluice/engine/records"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 const (
-	maxReceived = 4                // records that are received at once
+	maxReceived = 8                // records that are received at once, one of a cell
 	stallLimit  = 20 * time.Second // without a byte of a record
+	maxArrival  = 10 * time.Minute // of a whole record
+	maxStoring  = 5 * time.Minute  // of a record that has arrived: a large one has many parts
 	maxWindow   = 8 << 20          // bytes of zstd's window
 )
 
 // errSeal means that a record is not what its seal says.
 var errSeal = errors.New("the record is not the one that its seal names")
 
-// serveSeal answers POST /v1/debug/{id}/record, after the seal and the record are durable.
+// serveSeal answers POST /v1/debug/{id}/record, after the seal and the record are durable. The seal comes first: it is
+// kept also if its record never arrives, and after it no other is taken.
 func (a *API) serveSeal(w http.ResponseWriter, r *http.Request, c *api.Caller) {
 	id := r.PathValue("id")
-	switch kept, err := a.requests.IsKept(r.Context(), c.Cell, id); {
-	case err != nil:
-		api.WriteError(w, err)
-		return
-	case !kept:
-		writeUnknown(w)
+	asked, err := a.requests.Load(r.Context(), c.Cell, id)
+	if err != nil {
+		writeUnknown(w, err)
 		return
 	}
 	signed, err := upgrade.Decode[debug.SignedSeal](r.Header.Get(debug.SealHeader))
@@ -46,27 +50,52 @@ func (a *API) serveSeal(w http.ResponseWriter, r *http.Request, c *api.Caller) {
 	switch {
 	case err == nil && (seal.Cell != c.Cell || seal.Request != id):
 		err = errors.New("it is of another session")
-	case err == nil && seal.Length > debug.MaxRecord:
+	case err == nil && (seal.Length > debug.MaxRecord || seal.Length < 0):
 		err = errors.New("the record is too large")
 	}
 	if err != nil {
 		api.WriteProblem(w, http.StatusBadRequest, "The seal is invalid, and nothing was stored: "+err.Error()+".")
 		return
 	}
-	if seal.Withheld {
-		a.finish(w, a.requests.Sealed(r.Context(), c.Cell, id, signed, false))
+	err = a.requests.Sealed(r.Context(), c.Cell, id, signed, false)
+	if err != nil || seal.Withheld || asked.Stored || r.ContentLength == 0 {
+		a.finish(w, err)
 		return
 	}
 	if r.Header.Get("Content-Encoding") != "zstd" {
 		api.WriteProblem(w, http.StatusUnsupportedMediaType, "Send the record with Content-Encoding: zstd.")
 		return
 	}
-	if !a.reading.Acquire() {
+	if !a.begin(c.Cell) {
 		api.SetRetryAfter(w, 5)
-		api.WriteProblem(w, http.StatusServiceUnavailable, "Many records arrive at once: send it again in a moment.")
+		api.WriteProblem(w, http.StatusServiceUnavailable, "Another record arrives: send it again in a moment.")
 		return
 	}
-	defer a.reading.Release()
+	defer a.end(c.Cell)
+	a.serveUpload(w, r, c.Cell, id, signed, seal)
+}
+
+// begin counts an upload in, and reports whether it may be. No cell has two at once, and so none keeps others waiting.
+func (a *API) begin(cell string) bool {
+	if _, twice := a.from.LoadOrStore(cell, true); twice {
+		return false
+	}
+	if !a.reading.Acquire() {
+		a.from.Delete(cell)
+		return false
+	}
+	return true
+}
+
+func (a *API) end(cell string) {
+	a.from.Delete(cell)
+	a.reading.Release()
+}
+
+// serveUpload receives a record, compares it with its seal, and keeps it.
+func (a *API) serveUpload(
+	w http.ResponseWriter, r *http.Request, cell, id string, signed debug.SignedSeal, seal debug.Seal,
+) {
 	spool, err := os.CreateTemp(a.dir, "sluice-record-*")
 	if err != nil {
 		api.WriteError(w, err)
@@ -81,22 +110,28 @@ func (a *API) serveSeal(w http.ResponseWriter, r *http.Request, c *api.Caller) {
 		api.WriteProblem(w, status, "The record was not stored: "+err.Error()+".")
 		return
 	}
-	api.SetWriteTimeout(w, api.ResponseTimeout+5*time.Minute) // a large record has many parts
+	api.SetWriteTimeout(w, api.ResponseTimeout+maxStoring)
+	// A cell that goes away now has its record stored all the same, once, instead of many parts of it.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), maxStoring)
+	defer cancel()
 	if _, err = spool.Seek(0, io.SeekStart); err == nil {
-		err = a.records.Put(r.Context(), c.Cell, id, seal.Hash, spool, time.Now())
+		err = a.records.Put(ctx, cell, id, seal.Hash, spool, time.Now())
 	}
 	if err == nil {
-		err = a.requests.Sealed(r.Context(), c.Cell, id, signed, true)
+		err = a.requests.Sealed(ctx, cell, id, signed, true)
 	}
 	a.finish(w, err)
 }
 
 func (a *API) finish(w http.ResponseWriter, err error) {
-	if err != nil {
+	switch {
+	case err == nil:
+		w.WriteHeader(http.StatusNoContent)
+	case errors.Is(err, debugging.ErrOtherSeal), errors.Is(err, debugrecords.ErrOther):
+		api.WriteProblem(w, http.StatusConflict, "Another seal of this session is kept, and stays: nothing was stored.")
+	default:
 		api.WriteError(w, err)
-		return
 	}
-	w.WriteHeader(http.StatusNoContent)
 }
 
 // openSeal opens a seal that the cell signed with its present key or the one before.
@@ -117,7 +152,8 @@ func (a *API) openSeal(s debug.SignedSeal, c *api.Caller) (debug.Seal, error) {
 
 // receive writes the record that arrives into a file, and compares it with its seal.
 func receive(w http.ResponseWriter, r *http.Request, into io.Writer, seal debug.Seal) error {
-	body := io.TeeReader(&patientReader{w, http.MaxBytesReader(w, r.Body, debug.MaxPacked)}, into)
+	patient := &patientReader{w, http.MaxBytesReader(w, r.Body, debug.MaxPacked), time.Now().Add(maxArrival)}
+	body := io.TeeReader(patient, into)
 	unpacker, err := zstd.NewReader(body, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
 	if err != nil {
 		return err
@@ -136,24 +172,33 @@ func receive(w http.ResponseWriter, r *http.Request, into io.Writer, seal debug.
 	return nil
 }
 
-// patientReader reads a body for as long as something comes.
+// patientReader reads a body for as long as something comes, until an instant.
 type patientReader struct {
-	w    http.ResponseWriter
-	from io.Reader
+	w     http.ResponseWriter
+	from  io.Reader
+	until time.Time
 }
 
 func (p *patientReader) Read(b []byte) (int, error) {
 	now := time.Now()
+	if now.After(p.until) { // also where the ResponseWriter has no deadlines, as a test's
+		return 0, fmt.Errorf("it took more than %s to arrive", words.ExactDuration(maxArrival))
+	}
+	limit := now.Add(stallLimit)
+	if limit.After(p.until) {
+		limit = p.until
+	}
 	control := http.NewResponseController(p.w)
-	_ = control.SetReadDeadline(now.Add(stallLimit)) // a ResponseWriter without deadlines is a test's
-	_ = control.SetWriteDeadline(now.Add(stallLimit + api.ResponseTimeout))
+	_ = control.SetReadDeadline(limit)
+	_ = control.SetWriteDeadline(limit.Add(api.ResponseTimeout))
 	return p.from.Read(b)
 }
 
 // serveRecord answers GET /v1/cells/{name}/debug/{id}/record.
 func (a *API) serveRecord(w http.ResponseWriter, r *http.Request, c *api.Caller) {
 	cell, id := r.PathValue("name"), r.PathValue("id")
-	if !a.find(w, r, cell) {
+	if _, err := a.requests.Load(r.Context(), cell, id); err != nil { // a withdrawn one's may be read, too
+		writeUnknown(w, err)
 		return
 	}
 	packed, err := a.records.Open(r.Context(), cell, id)

@@ -12,6 +12,8 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -19,18 +21,24 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
 	"github.com/sluice-cd/sluice/engine/controlplane/auth"
 	"github.com/sluice-cd/sluice/engine/controlplane/limit"
+	"github.com/sluice-cd/sluice/engine/debugging"
 	"github.com/sluice-cd/sluice/engine/debugrecords"
 	"github.com/sluice-cd/sluice/engine/debugrelay"
 	"github.com/sluice-cd/sluice/engine/records"
 )
 
+// recheckRequest is how often it is asked whether a live session's request was withdrawn, at another replica perhaps.
+const recheckRequest = 500 * time.Millisecond
+
 // Requests knows the requests for debug access.
 type Requests interface {
 	// Find returns a request of a cell that was not withdrawn, or records.ErrNotFound.
 	Find(ctx context.Context, cell, id string) (debug.SignedRequest, error)
-	// IsKept reports whether a request of a cell is on record, withdrawn or not: its session may have begun before.
-	IsKept(ctx context.Context, cell, id string) (bool, error)
-	// Sealed keeps the seal of a request's session; stored says that its record is kept.
+	// Load returns a request of a cell, withdrawn or not: its session may have begun before. It may return
+	// records.ErrNotFound.
+	Load(ctx context.Context, cell, id string) (debugging.Entry, error)
+	// Sealed keeps the seal of a request's session; stored says that its record is kept. It returns
+	// debugging.ErrOtherSeal if another seal is kept.
 	Sealed(ctx context.Context, cell, id string, s debug.SignedSeal, stored bool) error
 }
 
@@ -54,6 +62,7 @@ type API struct {
 	relay    *debugrelay.Relay
 	dir      string
 	reading  limit.InFlight // records that are being received
+	from     sync.Map       // the cells from which, by name
 }
 
 // New returns an API and starts nothing.
@@ -61,6 +70,11 @@ func New(o Options) *API {
 	return &API{views: o.Views, auth: o.Auth, requests: o.Requests, records: o.Records,
 		relay: debugrelay.New(o.Limits, o.Shutdown), dir: o.Dir, reading: limit.InFlight{Limit: maxReceived}}
 }
+
+// IsLive reports whether this process relays the session of a request.
+func (a *API) IsLive(cell, id string) bool { return a.relay.IsJoined(sessionKey(cell, id)) }
+
+func sessionKey(cell, id string) string { return cell + "/" + id }
 
 // Sessions returns how many sessions this process relays.
 func (a *API) Sessions() int { return a.relay.Sessions() }
@@ -94,13 +108,14 @@ func (a *API) Routes(api.Docs) []api.Route {
 				OperationID: "debugRecord", Tags: []string{"cells"},
 				Summary: "The seal of a debug session, and its record",
 				Description: "The record is an asciicast, compressed with zstd, of at most 64 MiB then; it is empty if the " +
-					"cell's owner withholds it. The response comes after both are durable.",
+					"cell's owner withholds it, or if only the seal can be sent. The response comes after both are durable. " +
+					"What is kept never changes: 409 if another seal of the session is.",
 				Parameters: []*huma.Param{id, cell, api.RequiredParam(api.Param(debug.SealHeader, "header",
 					"the signed seal, as JSON in base64", api.TextSchema()))},
 				RequestBody: &huma.RequestBody{Content: map[string]*huma.MediaType{
 					debug.RecordType: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}}},
 				Responses: map[string]*huma.Response{"204": {Description: "Seal and record are stored"}},
-				Errors:    []int{400, 404, 413, 415, 503}}},
+				Errors:    []int{400, 404, 409, 413, 415, 503}}},
 		{Method: http.MethodGet, Path: debug.PersonPath("{name}", "{id}") + "/record",
 			Audience: api.Operator, OfCell: true, Handler: a.serveRecord,
 			Operation: huma.Operation{
@@ -113,19 +128,21 @@ func (a *API) Routes(api.Docs) []api.Route {
 	}
 }
 
-// find finds a request. If it returns false, it has written the response.
+// find finds a request that was not withdrawn. If it returns false, it has written the response.
 func (a *API) find(w http.ResponseWriter, r *http.Request, cell string) bool {
 	_, err := a.requests.Find(r.Context(), cell, r.PathValue("id"))
-	switch {
-	case errors.Is(err, records.ErrNotFound):
-		writeUnknown(w)
-	case err != nil:
-		api.WriteError(w, err)
+	if err != nil {
+		writeUnknown(w, err)
 	}
 	return err == nil
 }
 
-func writeUnknown(w http.ResponseWriter) {
+// writeUnknown says that a request was not found.
+func writeUnknown(w http.ResponseWriter, err error) {
+	if !errors.Is(err, records.ErrNotFound) && !errors.Is(err, records.ErrInvalid) {
+		api.WriteError(w, err)
+		return
+	}
 	api.WriteProblem(w, http.StatusNotFound,
 		"There is no such request for this cell: sluice debug list shows all, sluice debug request makes one.")
 }
@@ -152,7 +169,15 @@ func (a *API) servePerson(w http.ResponseWriter, r *http.Request, c *api.Caller)
 	if known := a.views.View(); known != nil && known.Desired.Cells[cell] != nil {
 		channel = known.Desired.Cells[cell].Channel
 	}
+	checked := time.Now()
 	a.join(w, r, cell, debugrelay.Person, "", func(ctx context.Context) bool {
+		if now := time.Now(); now.Sub(checked) >= recheckRequest {
+			checked = now
+			// Only what is certain cuts a session: the store may be away for a moment.
+			if _, err := a.requests.Find(ctx, cell, r.PathValue("id")); errors.Is(err, records.ErrNotFound) {
+				return false
+			}
+		}
 		return a.auth.StillAllowsRoleIn(ctx, c, api.Operator, channel)
 	})
 }
@@ -169,7 +194,7 @@ func (a *API) join(
 				"this header on.")
 		return
 	}
-	seat, err := a.relay.Meet(r.Context(), cell+"/"+r.PathValue("id"), side, hello, allowed)
+	seat, err := a.relay.Meet(r.Context(), sessionKey(cell, r.PathValue("id")), side, hello, allowed)
 	if err != nil {
 		writeUnmet(w, err, side)
 		return
