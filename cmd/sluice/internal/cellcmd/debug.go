@@ -231,8 +231,8 @@ func debugApproveVerb(a *cli.App) *cobra.Command {
 
 The person whose key signed the request, and no one else, can begin one session within 10 minutes. It
 ends after the time that was asked for, or after --for, and at once by sluice cell debug stop. All of
-it is recorded in the agent's state folder; the vendor gets the record, too, unless --withhold keeps
-it here: the vendor then has its hash and length.
+it is recorded in the agent's state folder, with what is typed, passwords included; the vendor gets the
+record, too, unless --withhold keeps it here: the vendor then has its hash and length.
 
 What a session changes is drift: it is healed when the session ends, or held and shown with
 --keep-changes.`,

@@ -40,7 +40,9 @@ the cell that a key of yours signed. Without a command there is a shell, or a pr
 
 The session is SSH between you and the cell. The cell's host key is compared with the cell's key in
 the release repository, so nothing in between can read or change it. With --stdio it is the
-ProxyCommand of your own SSH client; docs/debug.md has the lines for ~/.ssh/config.`,
+ProxyCommand of your own SSH client; docs/debug.md has the lines for ~/.ssh/config.
+
+The cell records what you see and what you type, also passwords that are not shown.`,
 		Example: `  sluice debug connect acme --server https://sluice.example
   sluice debug connect acme 1f2e3d4c5b6a7988 --server https://sluice.example -- help`}
 	f := cmd.Flags()
