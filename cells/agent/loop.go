@@ -286,8 +286,8 @@ func (l *loop) runStep(ctx context.Context, s step, lastGood *cells.Assignment, 
 	return r
 }
 
-// updateSelf has the agent replaced by the one that a step's release names. What comes back leaves the agent as it is, and
-// so does what ran before the cell had a root of trust: its signatures were never verified.
+// updateSelf has the agent replaced by the one that a step's release names. What comes back leaves the agent as it is,
+// and so does what ran before the cell had a root of trust: its signatures were never verified.
 func (l *loop) updateSelf(ctx context.Context, s step, components []releases.Component) error {
 	up, verified := l.agent.options.SelfUpdate, l.signatures.HasPassed(s.Assignment)
 	if up == nil || s.Rollback || l.signatures.Pinned() && !verified {

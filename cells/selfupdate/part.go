@@ -229,8 +229,8 @@ func (p *Part) Update(ctx context.Context, release Release) error {
 		case r.Phase == asked && time.Since(begun) >= guardWait:
 			return p.withdraw(r)
 		case time.Since(begun) >= p.options.Limit+undecided:
-			return &cells.UnavailableError{Cause: errors.New("update the agent: the step that is under way is neither " +
-				"confirmed nor undone: its guard may not run")}
+			return &cells.UnavailableError{Cause: errors.New("update the agent: the step that is under way is " +
+				"neither confirmed nor undone: its guard may not run")}
 		}
 		select {
 		case <-ctx.Done():
@@ -266,12 +266,12 @@ func (p *Part) advance(ctx context.Context, key, to string, is images, r Record)
 	case is.running[Agent] == to: // else it is not proven, or is put back now
 		return r.Part != Agent || r.To != to || r.Phase == confirmed || r.Phase == restored, nil
 	case r.isUnderWay() && !own: // a guard's step; or an update for an assignment that was superseded
-		// An agent on trial is wanted and runs too. Its step leads back, and is confirmed or undone before another begins.
+		// An agent on trial is wanted and runs too. Its step leads back, and is decided before another begins.
 		if r.Part == Agent && is.wanted[Agent] == is.running[Agent] && is.running[Agent] != r.To {
 			_, err = p.records.change(r, Record{})
 		}
 		return false, unavailable(err)
-	case r.Phase == undone && !own: // the image before comes back first: what runs now may be the one that does not work
+	case r.Phase == undone && !own: // the image before comes back first: what runs now may not work
 		return false, nil
 	case own && r.Phase == confirmed:
 		if _, err := p.records.change(r, Record{}); err != nil { // the owner may ask for another try

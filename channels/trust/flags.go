@@ -76,9 +76,9 @@ func readParts(targets map[string]*metadata.TargetFiles) (all []Part, err error)
 	return all, nil
 }
 
-// ListParts lists the parts of a flags repository beside those that are listed or, with only, instead of them. The terms
-// of an announcement that is no longer among the parts go in any case: it was cancelled. It returns how many are new, and
-// how many are gone.
+// ListParts lists the parts of a flags repository beside those that are listed or, with only, instead of them. The
+// terms of an announcement that is no longer among the parts go in any case: it was cancelled. It returns how many are
+// new, and how many are gone.
 func (d *Draft) ListParts(parts []Part, only bool) (added, gone int, err error) {
 	if d.targets == nil {
 		return 0, 0, errNoSigners

@@ -260,9 +260,9 @@ func (l *Ledger) SignServed(heads map[string]*Head, before *Served, now time.Tim
 	return s, nil
 }
 
-// namesFlags returns how the snapshot names the list of flags; nil: it does not. What a snapshot named once, the next ones
-// have to name as well, or clients of TUF refuse them: so it goes on once nobody signs flags, and while new signers have not
-// signed yet.
+// namesFlags returns how the snapshot names the list of flags; nil: it does not. What a snapshot named once, the next
+// ones have to name as well, or clients of TUF refuse them: so it goes on when no signers of flags are left, and while
+// new ones have not signed yet.
 func (s *Served) namesFlags() *metadata.MetaFiles {
 	if s == nil {
 		return nil

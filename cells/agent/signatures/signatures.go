@@ -291,14 +291,14 @@ func (k *Keeper) Admit(a *cells.Assignment, running string, b trust.Bundle, now 
 }
 
 // FlagParts verifies what the control plane told, at an instant, and returns of which parts bundles of flags may
-// consist in a channel: the one of the first release that passed, or that the owner named. signed is false where the signers' policy leaves flags unsigned. What was verified is kept in
-// any case.
+// consist in a channel: the one of the first release that passed, or that the owner named. signed is false where the
+// signers' policy leaves flags unsigned. What was verified is kept in any case.
 func (k *Keeper) FlagParts(channel string, b trust.Bundle, now time.Time) (parts []trust.Part, signed bool, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.damaged == nil && k.kept.Channel == "" {
-		return nil, true, &cells.UnavailableError{Cause: errors.New("no release was verified yet, so this cell knows no " +
-			"channel whose flags it may take")}
+		return nil, true, &cells.UnavailableError{Cause: errors.New("no release was verified yet, so this cell knows " +
+			"no channel whose flags it may take")}
 	}
 	trusted, next, err := k.verify(channel, "flags", b, now)
 	if err := errors.Join(err, k.saveChanged(next)); err != nil {
