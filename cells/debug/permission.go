@@ -19,6 +19,8 @@ type Permission struct {
 	Request string `json:"request"` // its ID
 	// Document is the hash of the request's whole document: what the owner permitted, whatever else has the ID (D4).
 	Document string `json:"document"`
+	// Commands is the hash of the declared commands that the owner permitted, whatever the release declares later.
+	Commands string `json:"commands,omitempty"`
 	Made     Moment `json:"made"`
 	// How long the session may last, in nanoseconds; at most what was asked for
 	For        time.Duration `json:"for"`

@@ -1,12 +1,16 @@
 package debugfolder
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/sluice-cd/sluice/cells/agent/disk"
 	"github.com/sluice-cd/sluice/releases/diagnostics"
 )
 
@@ -31,6 +35,46 @@ func (f Folder) Declared() (diagnostics.List, error) {
 		return nil, nil
 	}
 	return *l, nil
+}
+
+// keepCommands keeps what the release declares now with a request, and returns its hash.
+func (f Folder) keepCommands(id string) (hash string, err error) {
+	l, err := f.Declared()
+	if err != nil {
+		return "", err
+	}
+	text, err := json.Marshal(l)
+	if err == nil {
+		err = disk.ReplaceFileMode(f.path(id, commandsFile), 0o644, text)
+	}
+	if err != nil {
+		return "", fmt.Errorf("keep the commands that are permitted: %w", err)
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// Commands returns the declared commands that the owner permitted for a request, and before that, those that the
+// running release declares.
+func (f Folder) Commands(e *Entry) (diagnostics.List, error) {
+	if e.Permission == nil {
+		return f.Declared()
+	}
+	if e.Permission.Commands == "" {
+		return nil, nil
+	}
+	text, err := disk.ReadLimited(f.path(e.ID, commandsFile), maxFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the commands that the owner permitted: %w", err)
+	}
+	if sum := sha256.Sum256(text); hex.EncodeToString(sum[:]) != e.Permission.Commands {
+		return nil, errors.New("the commands are not those that the owner permitted")
+	}
+	var l diagnostics.List
+	if err := json.Unmarshal(text, &l); err != nil {
+		return nil, fmt.Errorf("read the commands that the owner permitted: %w", err)
+	}
+	return l, nil
 }
 
 // A session whose permission is for each command asks the owner before it runs one.

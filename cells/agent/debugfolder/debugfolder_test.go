@@ -18,6 +18,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells/agent/debugfolder"
 	"github.com/sluice-cd/sluice/cells/debug"
+	"github.com/sluice-cd/sluice/releases/diagnostics"
 )
 
 var noon = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
@@ -284,5 +285,103 @@ func TestPrune(t *testing.T) {
 	}
 	if all, _ := f.List(); len(all) != 0 {
 		t.Error(len(all))
+	}
+}
+
+// D1, D4: what the owner approved is what can run, whatever the release declares later, and no other document.
+func TestPermissionIsOfWhatWasShown(t *testing.T) {
+	t.Parallel()
+	f := debugfolder.Of(t.TempDir())
+	id := keep(t, f, debug.Read)
+	declare := func(program string) {
+		t.Helper()
+		if err := f.SaveDeclared(diagnostics.List{{Name: "disk", Run: []string{program}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	declare("df")
+	if err := f.Approve(id, permission(), noon); err != nil {
+		t.Fatal(err)
+	}
+	declare("rm")
+	e, err := f.Load(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l, err := f.Commands(&e); err != nil || len(l) != 1 || l[0].Run[0] != "df" {
+		t.Error(l, err)
+	}
+	for name, old := range map[string]string{"commands.json": "df", "permission.json": e.Signed.Hash()} {
+		file := filepath.Join(string(f), id, name)
+		text, err := os.ReadFile(file)
+		if err != nil || !bytes.Contains(text, []byte(old)) {
+			t.Fatalf("%s: %s %v", name, text, err)
+		}
+		text = bytes.Replace(text, []byte(old), []byte(strings.Repeat("0", len(old))), 1)
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if l, err := f.Commands(&e); err == nil {
+		t.Error("commands were permitted that the owner did not see", l)
+	}
+	if _, err := f.Begin(id, at(0), noon); err == nil {
+		t.Error("a session began by the permission of another document")
+	}
+}
+
+// A hostile control plane that floods the cell with requests drives out neither a record that it has not taken, nor
+// what the owner answered, as long as others can give way; and what a removal left is no permission.
+func TestFlood(t *testing.T) {
+	t.Parallel()
+	f := debugfolder.Of(t.TempDir())
+	used := keep(t, f, debug.Read)
+	if err := f.Approve(used, permission(), noon); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Begin(used, at(0), noon); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.End(used, debug.SignedSeal{}); err != nil {
+		t.Fatal(err)
+	}
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := ssh.NewSignerFromKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range debugfolder.MaxKept + 16 { // each is valid for a second
+		now := noon.Add(time.Duration(n) * time.Second)
+		s, err := debug.Sign(debug.Request{Cell: "acme", Case: "1", Reason: "flood", Person: "eve", Scope: debug.Read,
+			For: time.Hour, Nonce: strings.Repeat("0", 32), Made: now, Expires: now.Add(time.Second)}, signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Keep(s, "", at(0), now); err != nil {
+			t.Fatal(err)
+		}
+		if entries, err := os.ReadDir(string(f)); err != nil || len(entries) > debugfolder.MaxKept {
+			t.Fatalf("%d are kept (%v)", len(entries), err)
+		}
+	}
+	if e, err := f.Load(used); err != nil || e.Seal == nil {
+		t.Error("the flood drove out a record", err)
+	}
+	left := newRequest(t, debug.Read)
+	dir := filepath.Join(string(f), left.ID())
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "permission.json"), []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Keep(left, "", at(0), noon); err != nil {
+		t.Fatal(err)
+	}
+	if e, err := f.Load(left.ID()); err != nil || e.Permission != nil {
+		t.Error("a leftover permitted a session", err)
 	}
 }

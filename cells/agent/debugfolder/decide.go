@@ -58,6 +58,12 @@ func (f Folder) Approve(id string, p debug.Permission, now time.Time) error {
 				"it and ask for the scope read")
 		}
 		p.Request, p.Document = id, e.Signed.Hash()
+		if e.Request.Scope != debug.Shell {
+			var err error
+			if p.Commands, err = f.keepCommands(id); err != nil {
+				return err
+			}
+		}
 		return writeJSON(f.path(id, permissionFile), p)
 	})
 }
@@ -131,6 +137,11 @@ func (f Folder) End(id string, s debug.SignedSeal) error {
 // MarkSent notes that the control plane has the seal, and the record unless the owner withholds it.
 func (f Folder) MarkSent(id string) error {
 	return f.change(id, func(*Entry) error { return disk.ReplaceFileMode(f.path(id, sentFile), 0o644) })
+}
+
+// MarkReplaced notes that another release began after the session: what it changed is kept no longer.
+func (f Folder) MarkReplaced(id string) error {
+	return f.change(id, func(*Entry) error { return disk.ReplaceFileMode(f.path(id, replacedFile), 0o644) })
 }
 
 // Sent reports whether MarkSent was called.

@@ -40,6 +40,8 @@ const (
 	sealFile       = "seal.json"
 	recordFile     = "record.cast"
 	sentFile       = "sent"
+	replacedFile   = "replaced"
+	commandsFile   = "commands.json"
 )
 
 // Folder is the path of the folder of one agent.
@@ -78,6 +80,7 @@ type Entry struct {
 	Denied     *Denial
 	Begun      *Begun
 	Stopped    bool              // the owner had the session end
+	Replaced   bool              // another release began after the session: what it changed is kept no longer
 	Seal       *debug.SignedSeal // nil: no session ended
 }
 
@@ -233,7 +236,10 @@ func (f Folder) load(id string) (Entry, error) {
 	if e.Seal, err = readJSON[debug.SignedSeal](f.path(id, sealFile)); err != nil {
 		return e, err
 	}
-	e.Stopped, err = exists(f.path(id, stopFile))
+	if e.Stopped, err = exists(f.path(id, stopFile)); err != nil {
+		return e, err
+	}
+	e.Replaced, err = exists(f.path(id, replacedFile))
 	return e, err
 }
 

@@ -10,9 +10,9 @@ import (
 	"github.com/sluice-cd/sluice/cells/debug"
 )
 
-// ErrFull means that as many requests wait for the owner as may.
-var ErrFull = fmt.Errorf("%d requests for debug access wait for the owner: no other is kept until one is answered",
-	MaxOpen)
+// ErrFull means that as many requests are kept as may be.
+var ErrFull = fmt.Errorf("%d requests for debug access wait for the owner, or %d are kept whose records the control "+
+	"plane has not: no other is kept meanwhile", MaxOpen, MaxKept)
 
 // Keep keeps a request for the owner, and reports whether it is new. vouched says who vouches for the request's key;
 // empty: no one does. The caller has checked the request for this cell.
@@ -25,6 +25,14 @@ func (f Folder) Keep(s debug.SignedRequest, vouched string, moment debug.Moment,
 	if err != nil && len(all) == 0 {
 		return false, err
 	}
+	if len(all) >= MaxKept {
+		if err := f.Prune(moment, now); err != nil {
+			return false, err
+		}
+		if all, err = f.List(); err != nil && len(all) == 0 {
+			return false, err
+		}
+	}
 	open := 0
 	for i := range all {
 		if all[i].ID == id {
@@ -34,8 +42,14 @@ func (f Folder) Keep(s debug.SignedRequest, vouched string, moment debug.Moment,
 			open++
 		}
 	}
-	if open >= MaxOpen {
+	if open >= MaxOpen || len(all) >= MaxKept {
 		return false, ErrFull
+	}
+	if there, err := exists(f.path(id, requestFile)); err != nil || there { // one that can't be read
+		return false, err
+	}
+	if err := os.RemoveAll(f.path(id)); err != nil { // an interrupted removal left it, perhaps with a permission
+		return false, fmt.Errorf("keep request %s: %w", id, err)
 	}
 	for _, dir := range []string{string(f), f.path(id)} {
 		if err := disk.MakePrivate(dir); err != nil {
@@ -65,21 +79,25 @@ func (f Folder) Withdraw(id string) (bool, error) {
 }
 
 // Prune removes requests that are over, with their records: those older than Retention, those that were not answered,
-// and the oldest above MaxKept.
+// and the oldest above MaxKept, but for a record that the control plane has not.
 func (f Folder) Prune(moment debug.Moment, now time.Time) error {
 	all, err := f.List()
 	faults := []error{err}
 	excess := len(all) - MaxKept
+	var over []*Entry // and answered
 	for i := range all {
 		e := &all[i]
-		unanswered := false
-		switch e.State(moment, now) {
-		case Open, Permitted, Live:
-			continue
-		case Expired:
-			unanswered = e.Permission == nil
+		switch state := e.State(moment, now); {
+		case state == Open || state == Permitted || state == Live:
+		case state == Expired && e.Permission == nil || now.Sub(e.Received) > Retention:
+			excess--
+			faults = append(faults, f.remove(e.ID))
+		default:
+			over = append(over, e)
 		}
-		if excess > 0 || unanswered || now.Sub(e.Received) > Retention {
+	}
+	for _, e := range over {
+		if excess > 0 && (e.Begun == nil || f.Sent(e.ID)) {
 			excess--
 			faults = append(faults, f.remove(e.ID))
 		}

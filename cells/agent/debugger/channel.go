@@ -151,12 +151,12 @@ func (c *channel) say(text string) {
 func (c *channel) run(ctx context.Context, o order) int {
 	s := c.session
 	switch {
-	case s.request.Scope == debug.Shell && o.shell && s.permission.PerCommand:
+	case s.request.Scope == debug.Shell && (o.shell || strings.TrimSpace(o.line) == "") && s.permission.PerCommand:
 		c.say("the owner permits single commands only: name one")
 		return codeRefused
 	case s.request.Scope == debug.Shell:
 		what := o.line
-		if o.shell {
+		if o.shell || what == "" {
 			what = "a shell"
 		}
 		if !c.mark(what) || !c.isAllowed(ctx, []string{what}) {

@@ -58,10 +58,12 @@ type Debugger struct {
 	live     map[string]debug.Permission // of sessions that have begun
 }
 
-// New returns a debugger that does nothing before Run.
+// New returns a debugger that does nothing before Run but keep what earlier sessions changed.
 func New(o Options) *Debugger {
-	return &Debugger{options: o, folder: debugfolder.Of(o.StateDir), attended: map[string]bool{},
+	d := &Debugger{options: o, folder: debugfolder.Of(o.StateDir), attended: map[string]bool{},
 		live: map[string]debug.Permission{}}
+	d.recallKept()
+	return d
 }
 
 // Run serves sessions until ctx ends, and returns once they have ended.
@@ -87,7 +89,6 @@ func (d *Debugger) look(ctx context.Context, sessions *sync.WaitGroup) {
 	if state == d.seen {
 		return
 	}
-	d.seen = state
 	now, err := moment()
 	if err != nil {
 		d.options.Log.Warn().Err(err).Msg("no debug session can begin")
@@ -96,6 +97,9 @@ func (d *Debugger) look(ctx context.Context, sessions *sync.WaitGroup) {
 	entries, err := d.folder.List()
 	if err != nil {
 		d.options.Log.Warn().Err(err).Msg("requests for debug access can't be read")
+	}
+	if err == nil || len(entries) > 0 {
+		d.seen = state
 	}
 	for _, e := range entries {
 		switch state := e.State(now, d.options.Now()); {
@@ -197,21 +201,27 @@ func (d *Debugger) try(ctx context.Context, e debugfolder.Entry) error {
 	permit := &folderPermit{folder: d.folder, id: e.ID, onBegin: func() { d.setLive(e.ID, e.Permission) }}
 	s := &session{id: e.ID, request: e.Request, permission: *e.Permission, permit: permit, hostKey: hostKey,
 		record:   func() (recordFile, error) { return createRecord(d.folder.RecordPath(e.ID)) },
-		commands: d.declared, log: d.options.Log,
+		commands: func() diagnostics.List { return d.permitted(&e) }, log: d.options.Log,
 		programs: programs{enclose: d.options.Enclose, id: e.ID, user: e.Permission.User}}
 	end, err := s.serve(ctx, conn)
 	if err != nil {
 		return err
 	}
 	d.keepChanges(e.ID, e.Permission, end.ended)
-	d.seal(e, end)
+	kept := d.seal(e, end)
 	d.setLive(e.ID, nil)
+	for failures := 0; !kept; failures++ { // a full disk, say
+		if backoff.Sleep(ctx, backoff.FullJitter(backoff.Exponential(minSendPause, maxSendPause, failures))) != nil {
+			break // the next start of the agent seals it
+		}
+		kept = d.seal(e, end)
+	}
 	return nil
 }
 
-// declared returns the commands that the running release declares.
-func (d *Debugger) declared() diagnostics.List {
-	l, err := d.folder.Declared()
+// permitted returns the declared commands that the owner permitted.
+func (d *Debugger) permitted(e *debugfolder.Entry) diagnostics.List {
+	l, err := d.folder.Commands(e)
 	if err != nil {
 		d.options.Log.Warn().Err(err).Msg("debug sessions can run no declared command")
 	}

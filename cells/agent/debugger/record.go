@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"syscall"
@@ -25,17 +26,22 @@ const (
 	maxSendPause = 5 * time.Minute
 )
 
-// seal signs how a session ended, and keeps that. An error is logged: the session has been, all the same.
-func (d *Debugger) seal(e debugfolder.Entry, end ending) {
+// seal signs how a session ended, and keeps that. It reports whether it could; an error is logged:
+// the session has been, all the same.
+func (d *Debugger) seal(e debugfolder.Entry, end ending) bool {
 	s, err := debug.NewSignedSeal(debug.Seal{Cell: d.options.Cell, Request: e.ID, Began: end.began, Ended: end.ended,
-		Why: end.why, Length: end.length, Hash: end.hash, Withheld: e.Permission.Withhold}, d.options.Identity())
+		Why: end.why, Length: end.length, Hash: end.hash, Withheld: isWithheld(&e)}, d.options.Identity())
 	if err == nil {
 		err = d.folder.End(e.ID, s)
 	}
 	if err != nil {
 		d.options.Log.Error().Err(err).Str("request", e.ID).Msg("the record of a debug session is not sealed yet")
 	}
+	return err == nil
 }
+
+// isWithheld reports whether a record stays in the cell: also if the owner removed the permission.
+func isWithheld(e *debugfolder.Entry) bool { return e.Permission == nil || e.Permission.Withhold }
 
 // closeInterrupted seals the records of sessions in which an earlier agent ended, and ends what they left running. Such
 // a session does not go on: its permission is used (D3).
@@ -45,7 +51,7 @@ func (d *Debugger) closeInterrupted() {
 		d.options.Log.Warn().Err(err).Msg("requests for debug access can't be read")
 	}
 	for _, e := range entries {
-		if e.Begun == nil || e.Seal != nil || e.Permission == nil || d.options.Identity() == nil {
+		if e.Begun == nil || e.Seal != nil || d.options.Identity() == nil {
 			continue
 		}
 		for _, pid := range process.WithEnvironment(sessionVariable + "=" + e.ID) {
@@ -76,12 +82,17 @@ func hashFile(name string) (hash string, length int64, err error) {
 // send sends a seal, and the record unless the owner withholds it, until the control plane has both.
 func (d *Debugger) send(ctx context.Context, e debugfolder.Entry) {
 	defer d.leave(e.ID)
+	sealAlone := isWithheld(&e)
 	for failures := 0; ; failures++ {
-		err := d.sendOnce(ctx, e)
+		err := d.sendOnce(ctx, e, sealAlone)
 		if err == nil {
 			return
 		}
 		var r *upgrade.Refusal
+		if errors.As(err, &r) && r.Status == http.StatusRequestEntityTooLarge && !sealAlone {
+			sealAlone = true
+			continue
+		}
 		if errors.As(err, &r) && r.Status/100 == 4 && r.Status != http.StatusTooManyRequests &&
 			r.Status != http.StatusUnauthorized {
 			d.options.Log.Error().Err(err).Str("request", e.ID).Msg("the control plane does not take the session's record")
@@ -94,7 +105,8 @@ func (d *Debugger) send(ctx context.Context, e debugfolder.Entry) {
 	}
 }
 
-func (d *Debugger) sendOnce(ctx context.Context, e debugfolder.Entry) error {
+// sendOnce sends a seal, with the record unless it is withheld, too large, or gone.
+func (d *Debugger) sendOnce(ctx context.Context, e debugfolder.Entry, sealAlone bool) error {
 	seal, err := upgrade.Encode(e.Seal)
 	if err != nil {
 		return err
@@ -102,15 +114,17 @@ func (d *Debugger) sendOnce(ctx context.Context, e debugfolder.Entry) error {
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
 	body := io.Reader(http.NoBody)
-	if !e.Permission.Withhold {
+	if !sealAlone {
 		f, err := os.Open(d.folder.RecordPath(e.ID))
-		if err != nil {
+		switch {
+		case err == nil:
+			defer func() { _ = f.Close() }()
+			packed := packRecord(f)
+			defer func() { _ = packed.Close() }()
+			body = packed
+		case !errors.Is(err, fs.ErrNotExist):
 			return fmt.Errorf("read the session's record: %w", err)
 		}
-		defer func() { _ = f.Close() }()
-		packed := packRecord(f)
-		defer func() { _ = packed.Close() }()
-		body = packed
 	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, controlPlane+debug.RecordPath(e.ID), body)
 	if err != nil {
@@ -130,11 +144,15 @@ func (d *Debugger) sendOnce(ctx context.Context, e debugfolder.Entry) error {
 	return d.folder.MarkSent(e.ID)
 }
 
+func newPacker(to io.Writer) (*zstd.Encoder, error) {
+	return zstd.NewWriter(to, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))
+}
+
 // packRecord compresses a record while it is read.
 func packRecord(record io.Reader) io.ReadCloser {
 	from, to := io.Pipe()
 	go func() {
-		packer, err := zstd.NewWriter(to, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))
+		packer, err := newPacker(to)
 		if err == nil {
 			_, err = io.Copy(packer, record)
 			err = errors.Join(err, packer.Close())

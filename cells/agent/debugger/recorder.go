@@ -52,6 +52,8 @@ type recorder struct {
 	mu       sync.Mutex // guards what follows
 	file     recordFile
 	chain    debug.Chain
+	packer   io.Writer // compresses what was written, for its length alone: a record that can't be sent is none
+	packed   *counter
 	line     []byte
 	unsynced int
 	err      error
@@ -78,7 +80,10 @@ func newRecorder(file recordFile, title string, now time.Time, failed func(error
 	if err != nil {
 		return nil, err
 	}
-	r := &recorder{failed: failed, began: now, limit: debug.MaxRecord, done: make(chan struct{}), file: file}
+	r := &recorder{failed: failed, began: now, limit: debug.MaxRecord, done: make(chan struct{}), file: file, packed: new(counter)}
+	if r.packer, err = newPacker(r.packed); err != nil {
+		return nil, err
+	}
 	r.line = append(head, '\n')
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -91,6 +96,17 @@ func newRecorder(file recordFile, title string, now time.Time, failed func(error
 	r.unsynced = 0
 	r.synced.Go(r.keepSynced)
 	return r, nil
+}
+
+// packMargin is more than a packer holds back.
+const packMargin = 2 << 20
+
+// counter counts what is written to it.
+type counter int64
+
+func (c *counter) Write(p []byte) (int, error) {
+	*c += counter(len(p))
+	return len(p), nil
 }
 
 var errRecordFull = errors.New("the session's record is full")
@@ -134,11 +150,12 @@ func (r *recorder) writeLine() error {
 	switch {
 	case r.err != nil:
 		return r.err
-	case r.chain.Length()+int64(len(r.line)) > r.limit:
+	case r.chain.Length()+int64(len(r.line)) > r.limit || *r.packed+packMargin > debug.MaxPacked:
 		return r.fail(errRecordFull)
 	}
 	n, err := r.file.Write(r.line)
-	_, _ = r.chain.Write(r.line[:n]) // it never fails
+	_, _ = r.chain.Write(r.line[:n])  // it never fails
+	_, _ = r.packer.Write(r.line[:n]) // it counts
 	r.line, r.unsynced = r.line[:0], r.unsynced+n
 	if err == nil && r.unsynced > maxUnsynced {
 		err, r.unsynced = r.file.Sync(), 0

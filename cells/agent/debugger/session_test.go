@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -158,7 +159,7 @@ func TestSessionEndsWhole(t *testing.T) {
 		want error
 	}{
 		"stop":   {func(f *fixture) { _ = f.folder.Stop(f.id) }, errStopped},
-		"expiry": {func(f *fixture) {}, errTimeUp},
+		"expiry": {func(f *fixture) { f.session.permit.(*shortPermit).isOver.Store(true) }, errTimeUp},
 		"client": {func(f *fixture) { _ = f.conn.Close() }, errLeft},
 	} {
 		for _, terminal := range []bool{false, true} {
@@ -166,7 +167,7 @@ func TestSessionEndsWhole(t *testing.T) {
 				t.Parallel()
 				f := newFixture(t, debug.Shell, nil)
 				if c.want == errTimeUp {
-					f.session.permit = shortPermit{f.session.permit, time.Now().Add(time.Second)}
+					f.session.permit = &shortPermit{permit: f.session.permit}
 				}
 				client := f.mustConnect(t)
 				s, err := client.NewSession()
@@ -291,13 +292,18 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
-// shortPermit is a permission that is soon over.
+// shortPermit is a permission that is over when the test says so.
 type shortPermit struct {
 	permit
-	until time.Time
+	isOver atomic.Bool
 }
 
-func (p shortPermit) left() time.Duration { return time.Until(p.until) }
+func (p *shortPermit) left() time.Duration {
+	if p.isOver.Load() {
+		return 0
+	}
+	return p.permit.left()
+}
 
 // fullDisk is a file whose disk is full after some bytes.
 type fullDisk struct {

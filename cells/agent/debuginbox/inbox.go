@@ -12,6 +12,7 @@ package debuginbox
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -63,8 +64,9 @@ type Inbox struct {
 	report   []cells.DebugState
 
 	// The fields below belong to Run's goroutine.
-	fetched  string // hash whose requests are in the folder
-	failures int    // of Fetch, in a row
+	fetched  string // hash whose requests are in the folder, once hasTaken
+	hasTaken bool
+	failures int // of Fetch, in a row
 	retryAt  time.Time
 	pruneAt  time.Time
 	refused  map[string]bool   // requests whose refusal was logged
@@ -136,16 +138,18 @@ func (i *Inbox) fetch(ctx context.Context, now time.Time) {
 	i.mu.Lock()
 	desired, hasHeard := i.desired, i.hasHeard
 	i.mu.Unlock()
-	if !hasHeard || desired == i.fetched && i.retryAt.IsZero() || now.Before(i.retryAt) {
+	isTaken := i.hasTaken && desired == i.fetched
+	if !hasHeard || isTaken && i.retryAt.IsZero() || now.Before(i.retryAt) && (isTaken || i.failures > 0) {
 		return
 	}
 	var all debug.Requests
 	var err error
+	var later bool
 	if desired != "" {
 		all, err = i.options.Fetch(ctx)
 	}
 	if err == nil {
-		err = i.take(all.Requests, now)
+		later, err = i.take(all.Requests, now)
 	}
 	if err != nil {
 		if i.failures == 0 && ctx.Err() == nil {
@@ -155,12 +159,17 @@ func (i *Inbox) fetch(ctx context.Context, now time.Time) {
 		i.failures++
 		return
 	}
-	i.fetched, i.failures, i.retryAt = desired, 0, time.Time{}
+	i.fetched, i.hasTaken, i.failures, i.retryAt = desired, true, 0, time.Time{}
+	if later {
+		i.retryAt = now.Add(idleLook)
+	}
 }
 
-// take keeps the requests that are valid, and withdraws those that are no longer listed.
-func (i *Inbox) take(all []debug.SignedRequest, now time.Time) error {
+// take keeps the requests that are valid, and withdraws those that are no longer listed. It reports whether a request
+// that was refused may be kept later.
+func (i *Inbox) take(all []debug.SignedRequest, now time.Time) (later bool, err error) {
 	listed := map[string]bool{}
+	var faults []error
 	for _, s := range all[:min(len(all), 2*debugfolder.MaxOpen)] {
 		id := s.ID()
 		listed[id] = true
@@ -168,25 +177,31 @@ func (i *Inbox) take(all []debug.SignedRequest, now time.Time) error {
 		if err == nil {
 			err = r.CheckFor(i.options.Cell, now)
 		}
-		if err == nil {
-			_, err = i.folder.Keep(s, "", moment(), now)
-		}
 		if err != nil {
+			later = later || r.Cell == i.options.Cell && now.Before(r.Expires) // by a clock that is ahead of the cell's
 			i.refuse(id, err)
+			continue
+		}
+		switch _, err := i.folder.Keep(s, "", moment(), now); {
+		case errors.Is(err, debugfolder.ErrFull):
+			later = true
+			i.refuse(id, err)
+		case err != nil: // of the disk
+			faults = append(faults, err)
 		}
 	}
 	kept, err := i.folder.List()
 	if err != nil && len(kept) == 0 {
-		return err
+		return later, err
 	}
 	for _, e := range kept {
 		if !listed[e.ID] {
 			if _, err := i.folder.Withdraw(e.ID); err != nil {
-				return err
+				return later, err
 			}
 		}
 	}
-	return nil
+	return later, errors.Join(faults...)
 }
 
 // refuse logs, once for each request, why it is not kept.

@@ -13,6 +13,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/debug"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/internal/words"
+	"github.com/sluice-cd/sluice/releases/diagnostics"
 )
 
 const debugHelp = `For the cell's owner, on the cell's machine: nothing is asked of the network. The vendor's people ask
@@ -160,7 +161,7 @@ the session is over, it compares the record with its seal.`,
 		if p, err := f.Pending(e.ID); err == nil && p != nil {
 			d.Pending = p.Command
 		}
-		commands, err := f.Declared()
+		commands, err := f.Commands(&e)
 		if err != nil {
 			return fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)
 		}
@@ -267,10 +268,21 @@ What a session changes is drift: it is healed when the session ends, or held and
 		if err := f.Approve(e.ID, p, time.Now()); err != nil {
 			return fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)
 		}
+		var commands diagnostics.List
+		if e, err = f.Load(e.ID); err == nil {
+			commands, err = f.Commands(&e)
+		}
+		if err != nil {
+			return fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)
+		}
 		said := fmt.Sprintf("permitted: %s with the key %s may %s, for %s, once, beginning within %s",
 			e.Request.Person, e.Request.Fingerprint(), e.Request.Scope.Describe(), words.ExactDuration(p.For), words.ExactDuration(debug.BeginWithin))
 		return a.PrintResult(map[string]string{"id": e.ID, "said": said}, func() {
 			a.Stdout.PrintLine("%s", said)
+			if e.Request.Scope != debug.Shell {
+				a.Stdout.PrintLine("commands that are permitted, whatever the release declares later:")
+				a.Stdout.PrintText("  ", strings.TrimSuffix(commands.Help(e.Request.Scope.Command()), "\n"))
+			}
 			a.Stdout.PrintLine("watch it: sluice cell debug watch %s; end it: sluice cell debug stop %s", e.ID, e.ID)
 		})
 	}
