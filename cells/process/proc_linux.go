@@ -22,21 +22,31 @@ func listProcesses() (pids []int) {
 	return pids
 }
 
-// descendants returns the processes below a process that have not ended.
-func descendants(of int) (below []int) {
-	children := map[int][]int{}
+// tree has the children of each process that has not ended.
+type tree map[int][]int
+
+func readTree() tree {
+	children := tree{}
 	for _, pid := range listProcesses() {
 		if parent, ok := parentOf(pid); ok {
 			children[parent] = append(children[parent], pid)
 		}
 	}
-	for next := children[of]; len(next) > 0; {
+	return children
+}
+
+// below returns the processes below a process.
+func (t tree) below(of int) (below []int) {
+	for next := t[of]; len(next) > 0; {
 		pid := next[0]
-		next = append(next[1:], children[pid]...)
+		next = append(next[1:len(next):len(next)], t[pid]...)
 		below = append(below, pid)
 	}
 	return below
 }
+
+// descendants returns the processes below a process that have not ended.
+func descendants(of int) []int { return readTree().below(of) }
 
 // parentOf returns the parent of a process; ok is false for one that has ended.
 func parentOf(pid int) (parent int, ok bool) {
@@ -63,17 +73,17 @@ func WithEnvironment(entry string) (pids []int) {
 			pids = append(pids, pid)
 		}
 	}
-	for _, pid := range listProcesses() {
-		environment, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "environ"))
-		if err != nil { // gone, or another user's
-			continue
-		}
-		if _, alive := parentOf(pid); !alive || !hasVariable(environment, entry) {
-			continue
-		}
-		add(pid)
-		for _, below := range descendants(pid) {
-			add(below)
+	processes := readTree()
+	for _, children := range processes {
+		for _, pid := range children {
+			environment, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "environ"))
+			if err != nil || !hasVariable(environment, entry) { // gone, another user's, or no concern of ours
+				continue
+			}
+			add(pid)
+			for _, below := range processes.below(pid) {
+				add(below)
+			}
 		}
 	}
 	return pids
