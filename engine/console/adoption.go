@@ -42,8 +42,8 @@ func adoptionChart(s *adoption.Series) markup.HTML {
 	trouble := markup.Element("li", nil, "never was a cell failing, silent or shut out")
 	if slices.ContainsFunc(a.steps, func(s adoptedStep) bool { return s.trouble > 0 }) {
 		parts = append(parts, a.troubleLine(&c))
-		key := markup.Element("svg", markup.Attributes{"class", "swatch", "aria-hidden", "true", "viewBox", "0 0 12 12"},
-			ui.SVGLine("trouble-line", 0, 6, 12, 6))
+		key := markup.Element("svg", markup.Attributes{"class", "swatch", "aria-hidden", "true",
+			"viewBox", "0 0 12 12"}, ui.SVGLine("trouble-line", 0, 6, 12, 6))
 		trouble = markup.Element("li", nil, key, "failing, silent or shut out")
 	}
 	return ui.Subheading("Adoption over "+ui.Counted(adoption.Days, "day")) + c.SVG(height, parts...) +

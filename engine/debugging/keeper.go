@@ -67,7 +67,8 @@ type Keeper struct {
 // New returns a keeper. announce gets, by cell, a hash of the cell's open requests, whenever it changes. written
 // receives when other processes wrote records of Kind; nil: there are none.
 func New(r records.Store, announce func(map[string]string), written <-chan struct{}, log zerolog.Logger) *Keeper {
-	return &Keeper{records: r, sessions: debugrecords.New(r), announce: announce, written: written, changed: wake.New(), log: log}
+	return &Keeper{records: r, sessions: debugrecords.New(r), announce: announce, written: written,
+		changed: wake.New(), log: log}
 }
 
 // RefusedError says why a request is not kept.

@@ -10,7 +10,8 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// A cell of a channel that needs signatures says whether it verifies them; where it needs none, it is unsigned, unless the cell verifies all the same.
+// A cell of a channel that needs signatures says whether it verifies them; where it needs none, it is unsigned, unless
+// the cell verifies all the same.
 func TestCellsSayWhetherTheyVerify(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 12, 1, 9, 0, 0, 0, time.UTC)

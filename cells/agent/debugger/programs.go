@@ -194,8 +194,8 @@ func (p *programs) sweep(group *process.Cgroup) {
 	}
 }
 
-// quiet is how long the output of a command that has ended may be silent before it counts as whole: a process that can't
-// be found may hold it open.
+// quiet is how long the output of a command that has ended may be silent before it counts as whole: a process that
+// can't be found may hold it open.
 const quiet = time.Second
 
 // outputOf passes on what is written to the other end of a pipe or terminal, whoever holds that open.

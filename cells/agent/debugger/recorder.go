@@ -80,7 +80,8 @@ func newRecorder(file recordFile, title string, now time.Time, failed func(error
 	if err != nil {
 		return nil, err
 	}
-	r := &recorder{failed: failed, began: now, limit: debug.MaxRecord, done: make(chan struct{}), file: file, packed: new(counter)}
+	r := &recorder{failed: failed, began: now, limit: debug.MaxRecord, done: make(chan struct{}), file: file,
+		packed: new(counter)}
 	if r.packer, err = newPacker(r.packed); err != nil {
 		return nil, err
 	}
