@@ -277,7 +277,7 @@ What a session changes is drift: it is healed when the session ends, or held and
 		}
 		said := fmt.Sprintf("permitted: %s with the key %s may %s, for %s, once, beginning within %s",
 			e.Request.Person, e.Request.Fingerprint(), e.Request.Scope.Describe(),
-		words.ExactDuration(p.For), words.ExactDuration(debug.BeginWithin))
+			words.ExactDuration(p.For), words.ExactDuration(debug.BeginWithin))
 		return a.PrintResult(map[string]string{"id": e.ID, "said": said}, func() {
 			a.Stdout.PrintLine("%s", said)
 			if e.Request.Scope != debug.Shell {
