@@ -98,6 +98,7 @@ func describeFlags(l *trust.Ledger) (f flagsStatus) {
 	for _, k := range keys {
 		f.Signers = append(f.Signers, k.Name)
 	}
+	slices.Sort(f.Signers)
 	names := map[string]bool{} // several contents of one may be signed
 	for _, p := range l.Parts {
 		switch {
