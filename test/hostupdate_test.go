@@ -105,8 +105,7 @@ func must[T any](value T, err error) T {
 func startSignedMachine(t *testing.T, registry string) (*world, machineAgent) {
 	t.Helper()
 	keys := map[string]string{}
-	var w *world
-	w = newWorld(t, func(files map[string]string) {
+	w := newWorld(t, func(files map[string]string) {
 		files["sluice.yaml"] += "people:\n"
 		for _, person := range []string{"ada", "grace"} {
 			public, private, err := ed25519.GenerateKey(rand.Reader)
