@@ -51,6 +51,8 @@ func readPlainReport(body []byte) (report cells.Report, plain bool) {
 			return 16, r.other(&report.Maintenance)
 		case "debug":
 			return 17, r.other(&report.Debug)
+		case "signatures":
+			return 18, r.other(&report.Signatures)
 		}
 		return 0, false
 	})

@@ -28,7 +28,8 @@ func usualReports(f testing.TB) (all []string) {
 				At: at}},
 			Owner: &cells.Owner{Paused: "audit {[", Approval: true}, Flags: &cells.FlagsReport{Height: 7},
 			Unhealthy: &cells.Unhealthy{}, Maintenance: &cells.MaintenanceReport{Release: "1.4.3", Begins: at},
-			Infrastructure: cells.ActualInfrastructure{Number: 8}},
+			Infrastructure: cells.ActualInfrastructure{Number: 8}, Debug: []cells.DebugState{{ID: "00ff"}},
+			Signatures: &cells.SignaturesReport{Root: 2, Verified: at, Until: at}},
 		{Running: &cells.Assignment{Values: map[string]any{"replicas": json.Number("3.50"), "x": []any{"}", "\\"}}}},
 	} {
 		text, err := json.Marshal(r)
