@@ -282,7 +282,9 @@ func TestNoOperationRunsWhileAMarkedComponentIsReplaced(t *testing.T) {
 			case "update":
 				if c.facts.Stage == Idle {
 					c.facts = Facts{Stage: Ready, Changes: true, Release: "1.1.0", NotBefore: c.facts.NotBefore}
-					c.forced, c.overran = false, false
+					if c.record == nil { // else the drain of the update before is through, and goes on
+						c.forced, c.overran = false, false
+					}
 				}
 			case "another":
 				if c.alive && c.facts.Stage == Ready {

@@ -27,6 +27,8 @@ type nodePart struct {
 	id        int            // of the state that it goes by
 	published PublishedState // on its disk
 	doing     string
+	granting  bool      // it might grant operations when the agent last asked for the heartbeats
+	known     bool      // the same, when the agent asked for those that it goes by
 	asked     time.Time // of the heartbeat under way, by the node's clock
 	confirm   bool      // after the read under way
 	got       store     // what the read under way answers
@@ -113,17 +115,24 @@ func (w *nodesTest) advance() {
 func (w *nodesTest) look() {
 	if w.asked.IsZero() {
 		w.asked, w.list = w.now, slices.Collect(maps.Values(w.store.leases))
+		for _, n := range w.nodes {
+			n.granting = n.alive && n.table.standing.holds(w.now.Add(n.offset))
+		}
 		return
 	}
 	w.table.Seen(w.list, w.now)
 	w.busy = w.table.Judge(fmt.Sprint(w.store.id), w.store.published, w.asked)
 	w.asked = time.Time{}
+	for _, n := range w.nodes {
+		n.known = n.granting
+	}
 }
 
-// checkUnderWay: what runs when the update begins runs on a node that the agent can't know of.
+// checkUnderWay: what runs when the update begins runs on a node that the agent can't know of. One that had been silent
+// for NodeGone when the agent asked may be back since, with what it had granted before.
 func (w *nodesTest) checkUnderWay() {
 	for _, n := range w.nodes {
-		if len(n.running) > 0 && !w.forced && n.alive && n.table.standing.holds(w.now.Add(n.offset)) {
+		if len(n.running) > 0 && !w.forced && n.alive && n.known && n.table.standing.holds(w.now.Add(n.offset)) {
 			w.t.Fatalf("%v run on %s while a marked component is replaced", n.running, n.name)
 		}
 	}
