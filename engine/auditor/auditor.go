@@ -43,7 +43,7 @@ type Store interface {
 
 const (
 	recordKind = "audit"
-	restFactor = 20               // after a look, the next one waits for so many times its duration
+	restFactor = 20               // after a look, the next one waits for so many times its duration, up to lookAgain
 	lookAgain  = time.Minute      // at the latest: a kill is committed without a view that says so
 	recentRows = 1000             // in which a row is looked for after a crash
 	retryAfter = 10 * time.Second // after an error
@@ -79,7 +79,7 @@ func (a *Auditor) Run(ctx context.Context) error {
 		changed := a.engine.Changed()
 		began := time.Now()
 		wait := a.look(ctx)
-		timer.Reset(max(a.gap, restFactor*time.Since(began)))
+		timer.Reset(max(a.gap, min(lookAgain, restFactor*time.Since(began))))
 		select {
 		case <-ctx.Done():
 			return nil

@@ -58,8 +58,9 @@ type Options struct {
 }
 
 const (
-	restFactor = 20 // after a look, the next one waits for so many times its duration: a twentieth of a core at most
-	retryAfter = 5 * time.Second
+	restFactor  = 20               // after a look, the next one waits for so many times its duration: a twentieth of a core at most
+	longestRest = 10 * time.Second // a look may have waited for the disk or for other programs
+	retryAfter  = 5 * time.Second
 )
 
 // Notifier is the loop.
@@ -138,7 +139,7 @@ func (n *Notifier) rest(ctx context.Context) bool {
 // look looks at the newest view, and returns how long to wait for another.
 func (n *Notifier) look(ctx context.Context) (wait time.Duration) {
 	began := time.Now()
-	defer func() { n.restart = time.Now().Add(max(n.opts.Gap, restFactor*time.Since(began))) }()
+	defer func() { n.restart = time.Now().Add(max(n.opts.Gap, min(longestRest, restFactor*time.Since(began)))) }()
 	v := n.opts.Engine.View()
 	if v == nil {
 		return time.Hour

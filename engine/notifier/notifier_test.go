@@ -5,14 +5,15 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rs/zerolog"
 
+	"github.com/sluice-cd/sluice/engine"
 	. "github.com/sluice-cd/sluice/engine/enginetest"
 	"github.com/sluice-cd/sluice/engine/notices"
 	"github.com/sluice-cd/sluice/engine/notifier"
@@ -72,21 +73,22 @@ func (s *scene) change(do func()) {
 	s.changed = make(chan struct{})
 }
 
-func newScene(t *testing.T, file string) *scene {
-	kept, err := store.OpenWith(t.Context(), file, store.Options{})
+func newScene(t *testing.T) *scene {
+	kept, err := store.OpenWith(t.Context(), filepath.Join(t.TempDir(), "s.db"), store.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = kept.Close() })
 	s := &scene{World: One(t, ""), store: kept, changed: make(chan struct{})}
 	s.leads.Store(true)
+	s.change(func() { s.Commit("ada", "tell", map[string]string{notices.File: file}) })
 	return s
 }
 
-func (s *scene) start(t *testing.T) (n *notifier.Notifier, stop func()) {
+func (s *scene) start(t *testing.T, box engine.Outbox) (n *notifier.Notifier, stop func()) {
 	t.Helper()
-	n, err := notifier.New(notifier.Options{Engine: s, Files: s, Outbox: s.store, Records: s.store.Records(),
-		Log: zerolog.Nop(), Gap: 5 * time.Millisecond})
+	n, err := notifier.New(notifier.Options{Engine: s, Files: s, Outbox: box, Records: s.store.Records(),
+		Log: zerolog.Nop()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,130 +105,126 @@ func (s *scene) start(t *testing.T) (n *notifier.Notifier, stop func()) {
 	return n, stop
 }
 
-func (s *scene) readPosted(t *testing.T) (all []string) {
+// wantPosted publishes the view again after the notifier looked at it, and compares what is posted then.
+func (s *scene) wantPosted(t *testing.T, want int) {
 	t.Helper()
+	settle()
+	s.change(nil)
+	settle()
 	found, err := s.store.Messages(t.Context(), 100)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, m := range found {
-		all = append(all, m.Event.Type+" "+m.Webhook)
+	if len(found) != want {
+		t.Fatalf("posted %d notices, want %d", len(found), want)
 	}
-	return all
+	for _, m := range found {
+		if got := m.Event.Type + " " + m.Webhook; got != "promotion notices/chat" {
+			t.Error(got)
+		}
+	}
 }
 
-// await waits until so many messages are posted, while views come.
-func (s *scene) await(t *testing.T, n int) {
-	t.Helper()
-	for end := time.Now().Add(60 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		got := s.readPosted(t)
-		if len(got) == n {
-			return
-		}
-		if len(got) > n || time.Now().After(end) {
-			t.Fatalf("posted %v, want %d", got, n)
-		}
-		s.change(nil)
-	}
+// settle waits, in the bubble's time, for longer than a notifier rests.
+func settle() {
+	time.Sleep(time.Minute)
+	synctest.Wait()
 }
 
 const file = "apiVersion: sluice/v1\nkind: Notices\nsinks: {chat: {type: slack, secret: chat}}\n" +
 	"subscribe: [{sink: chat}]\n"
 
-func TestPostsOnceThroughRestartsAndFaults(t *testing.T) {
-	t.Parallel()
-	s := newScene(t, filepath.Join(t.TempDir(), "s.db"))
-	s.change(func() { s.Commit("ada", "tell", map[string]string{notices.File: file}) })
-	n, stop := s.start(t)
-	await(t, "read", func() bool { found, known := n.Subscriptions(); return known && found != nil })
-	awaitBegun(t, s)
-	s.change(func() { s.CutAndInstall("staging", "1.1.0") })
-	s.await(t, 1)
-	stop()
-
-	// After a restart the same is not told again. A file with faults leaves the last valid one in force.
-	s.change(func() { s.Commit("ada", "mistype", map[string]string{notices.File: file + "sbuscribe: []\n"}) })
-	n, stop = s.start(t)
-	await(t, "in force as it was", func() bool { found, known := n.Subscriptions(); return known && found != nil })
-	s.change(func() { s.CutAndInstall("staging", "1.2.0") })
-	s.await(t, 2)
-	stop()
-
-	// Who does not lead tells nothing, and knows the subscriptions for when it does.
-	s.leads.Store(false)
-	s.change(func() { s.Commit("ada", "mend", map[string]string{notices.File: file}) })
-	n, _ = s.start(t)
-	await(t, "read", func() bool { found, known := n.Subscriptions(); return known && found != nil })
-	s.change(func() { s.CutAndInstall("staging", "1.3.0") })
-	s.change(nil)
-	if got := s.readPosted(t); len(got) != 2 {
-		t.Errorf("without leading: %v", got)
+func wantSubscriptions(t *testing.T, n *notifier.Notifier, want bool) {
+	t.Helper()
+	settle()
+	if found, known := n.Subscriptions(); !known || (found != nil) != want {
+		t.Fatalf("subscriptions: %v, known: %t, want any: %t", found, known, want)
 	}
-	s.leads.Store(true)
-	s.await(t, 3)
-	for _, got := range s.readPosted(t) {
-		if got != "promotion notices/chat" {
-			t.Error(got)
-		}
-	}
-	// Without the file nobody is told.
-	s.change(func() { s.Commit("ada", "silence", map[string]string{notices.File: ""}) })
-	await(t, "silent", func() bool { found, _ := n.Subscriptions(); return found == nil })
 }
 
-// awaitBegun waits until the memory is stored, without which the head that is there would not be known.
-func awaitBegun(t *testing.T, s *scene) {
-	t.Helper()
-	await(t, "begun", func() bool {
-		s.change(nil)
-		_, err := s.store.Records().Get(t.Context(), "notices", "part/staging")
-		return err == nil
+func TestPostsOnceThroughRestartsAndFaults(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t)
+		n, stop := s.start(t, s.store)
+		wantSubscriptions(t, n, true)
+		s.wantPosted(t, 0)
+		s.change(func() { s.CutAndInstall("staging", "1.1.0") })
+		s.wantPosted(t, 1)
+		stop()
+
+		// After a restart the same is not told again. A file with faults leaves the last valid one in force.
+		s.change(func() { s.Commit("ada", "mistype", map[string]string{notices.File: file + "sbuscribe: []\n"}) })
+		n, stop = s.start(t, s.store)
+		wantSubscriptions(t, n, true)
+		s.wantPosted(t, 1)
+		s.change(func() { s.CutAndInstall("staging", "1.2.0") })
+		s.wantPosted(t, 2)
+		stop()
+
+		// Who does not lead tells nothing, and knows the subscriptions for when it does.
+		s.leads.Store(false)
+		s.change(func() { s.Commit("ada", "mend", map[string]string{notices.File: file}) })
+		n, _ = s.start(t, s.store)
+		wantSubscriptions(t, n, true)
+		s.change(func() { s.CutAndInstall("staging", "1.3.0") })
+		s.wantPosted(t, 2)
+		s.leads.Store(true)
+		s.wantPosted(t, 3)
+		// Without the file nobody is told.
+		s.change(func() { s.Commit("ada", "silence", map[string]string{notices.File: ""}) })
+		wantSubscriptions(t, n, false)
 	})
 }
 
-func await(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for end := time.Now().Add(60 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("never " + what)
-		}
-	}
-}
-
-// failingStore fails to store the memory, as if the process died after posting.
-type failingStore struct {
+// hardOutbox is a store that loses the first answer, as if the process died after posting, or is slow.
+type hardOutbox struct {
 	*store.Store
-	posts atomic.Int64
+	loses bool
+	slow  time.Duration
+	posts []time.Time // when each ended
 }
 
-func (f *failingStore) PostMessages(ctx context.Context, m []plan.Message) ([]string, error) {
-	if f.posts.Add(1) == 1 {
-		if _, err := f.Store.PostMessages(ctx, m); err != nil {
-			return nil, err
-		}
+func (f *hardOutbox) PostMessages(ctx context.Context, m []plan.Message) ([]string, error) {
+	time.Sleep(f.slow)
+	fresh, err := f.Store.PostMessages(ctx, m)
+	f.posts = append(f.posts, time.Now())
+	if f.loses && len(f.posts) == 1 {
 		return nil, fmt.Errorf("the answer is lost: %w", plan.ErrBusy)
 	}
-	return f.Store.PostMessages(ctx, m)
+	return fresh, err
 }
 
 // Fault 3: the messages were stored and the process did not hear of it: they are posted again, and stored once.
 func TestPostedAgainAfterALostAnswer(t *testing.T) {
 	t.Parallel()
-	s := newScene(t, filepath.Join(t.TempDir(), "s.db"))
-	s.change(func() { s.Commit("ada", "tell", map[string]string{notices.File: file}) })
-	f := &failingStore{Store: s.store}
-	n, err := notifier.New(notifier.Options{Engine: s, Files: s, Outbox: f, Records: s.store.Records(),
-		Log: zerolog.Nop(), Gap: 5 * time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	go func() { _ = n.Run(ctx) }()
-	awaitBegun(t, s)
-	s.change(func() { s.CutAndInstall("staging", "1.1.0") })
-	await(t, "posted twice", func() bool { s.change(nil); return f.posts.Load() >= 2 })
-	if got := strings.Join(s.readPosted(t), "\n"); got != "promotion notices/chat" {
-		t.Error(got)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t)
+		box := &hardOutbox{Store: s.store, loses: true}
+		s.start(t, box)
+		s.wantPosted(t, 0)
+		s.change(func() { s.CutAndInstall("staging", "1.1.0") })
+		s.wantPosted(t, 1)
+		if len(box.posts) != 2 {
+			t.Errorf("posted %d times, want 2", len(box.posts))
+		}
+	})
+}
+
+// A look that waited for a slow disk is followed by a short rest: the next notice is not minutes late.
+func TestRestAfterASlowLookIsShort(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t)
+		box := &hardOutbox{Store: s.store, slow: 30 * time.Second}
+		s.start(t, box)
+		s.wantPosted(t, 0)
+		s.change(func() { s.CutAndInstall("staging", "1.1.0") })
+		time.Sleep(box.slow / 2)
+		s.change(func() { s.CutAndInstall("staging", "1.2.0") })
+		s.wantPosted(t, 2)
+		if rest := box.posts[1].Sub(box.posts[0]) - box.slow; rest < 2*time.Second || rest > 10*time.Second {
+			t.Errorf("rested for %s", rest)
+		}
+	})
 }
