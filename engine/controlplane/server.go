@@ -16,10 +16,10 @@
 //	bulletin   release notes and announcements as pages
 //
 // Imports go one way: route packages import api and auth, never each other, and no package below imports this one. A
-// new group of routes (a registry, say) is a package beside cellapi: small structs whose
-// methods are handlers, a New that takes their dependencies, and Routes(api.Docs) []api.Route, each route with its
-// audience. New below creates the group and adds its routes to the table; then go test -update writes docs/openapi.json
-// and docs/access.md. A role's new permissions belong in engine/access.
+// new group of routes (a registry, say) is a package beside cellapi: small structs whose methods are handlers, a New
+// that takes their dependencies, and Routes(api.Docs) []api.Route, each route with its audience. New below creates the
+// group and adds its routes to the table; then go test -update writes docs/openapi.json and docs/access.md. A role's
+// new permissions belong in engine/access.
 //
 // The server decides nothing and stores nothing. Everything that it reads is limited in size and time. Errors are
 // problem+json (RFC 9457) and end with the next step. All methods may be called from any goroutine.
