@@ -126,21 +126,15 @@ func (k *Keeper) write(ctx context.Context, name string, d *keptDay) error {
 
 // rollUp rolls the days before yesterday up to hours, and deletes those that are too old.
 func (k *Keeper) rollUp(ctx context.Context) error {
-	for after := ""; ; {
-		page, err := k.store.List(ctx, recordKind, records.Page{After: after, Limit: records.MaxPage})
+	for r, err := range records.All(ctx, k.store, recordKind, records.Page{}) {
 		if err != nil {
 			return fmt.Errorf("list the counts: %w", err)
 		}
-		for _, r := range page {
-			if err := k.rollUpOne(ctx, r); err != nil && !errors.Is(err, records.ErrConflict) {
-				return err
-			}
+		if err := k.rollUpOne(ctx, r); err != nil && !errors.Is(err, records.ErrConflict) {
+			return err
 		}
-		if len(page) < records.MaxPage {
-			return nil
-		}
-		after = page[len(page)-1].Key
 	}
+	return nil
 }
 
 func (k *Keeper) rollUpOne(ctx context.Context, r records.Record) error {

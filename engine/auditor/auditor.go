@@ -176,25 +176,18 @@ func (a *Auditor) remember(ctx context.Context, key string, m memo) error {
 func (a *Auditor) readMemory(ctx context.Context) error {
 	known, versions := map[string]memo{}, map[string]int64{}
 	var open []string
-	for after := ""; ; {
-		page, err := a.store.Records().List(ctx, recordKind, records.Page{After: after, Limit: records.MaxPage})
+	for r, err := range records.All(ctx, a.store.Records(), recordKind, records.Page{}) {
 		if err != nil {
 			return fmt.Errorf("read what is in the audit: %w", err)
 		}
-		for _, r := range page {
-			var m memo
-			if err := json.Unmarshal(r.Body, &m); err != nil {
-				return fmt.Errorf("read what is in the audit of %q: %w", r.Key, err)
-			}
-			known[r.Key], versions[r.Key] = m, r.Version
-			if !m.Stored {
-				open = append(open, r.Key)
-			}
+		var m memo
+		if err := json.Unmarshal(r.Body, &m); err != nil {
+			return fmt.Errorf("read what is in the audit of %q: %w", r.Key, err)
 		}
-		if len(page) < records.MaxPage {
-			break
+		known[r.Key], versions[r.Key] = m, r.Version
+		if !m.Stored {
+			open = append(open, r.Key)
 		}
-		after = page[len(page)-1].Key
 	}
 	a.known, a.versions = known, versions
 	if _, ok := known[commitsKey]; !ok {

@@ -161,20 +161,13 @@ func (k *Keeper) List(ctx context.Context, cell string) ([]Entry, error) {
 		prefix = key(cell, "")
 	}
 	var all []Entry
-	for after := ""; ; {
-		page, err := k.records.List(ctx, Kind, records.Page{Prefix: prefix, After: after, Limit: records.MaxPage})
+	for r, err := range records.All(ctx, k.records, Kind, records.Page{Prefix: prefix}) {
 		if err != nil {
 			return nil, fmt.Errorf("read requests for debug access: %w", err)
 		}
-		for _, r := range page {
-			if e, err := parse(r); err == nil { // written by a later version, else
-				all = append(all, e)
-			}
+		if e, err := parse(r); err == nil { // written by a later version, else
+			all = append(all, e)
 		}
-		if len(page) < records.MaxPage {
-			break
-		}
-		after = page[len(page)-1].Key
 	}
 	slices.SortStableFunc(all, func(a, b Entry) int { return a.Sent.Compare(b.Sent) })
 	return all, nil

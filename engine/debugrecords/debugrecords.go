@@ -188,72 +188,62 @@ func (k *Keeper) Remove(ctx context.Context, cell, request string) error {
 // Clean removes what broken uploads left, and records that are older than the retention. A document that a later
 // version wrote stays.
 func (k *Keeper) Clean(ctx context.Context, now time.Time) error {
-	err := k.each(ctx, uploadKind, func(r records.Record) error {
-		var u upload
-		if json.Unmarshal(r.Body, &u) != nil || now.Sub(u.At) < uploadTime {
-			return nil
+	for r, err := range records.All(ctx, k.store, uploadKind, records.Page{}) {
+		if err == nil {
+			err = k.cleanUpload(ctx, r, now)
 		}
-		request := r.Key[:strings.LastIndexByte(r.Key, '/')]
-		cell, id, _ := strings.Cut(request, "/")
-		kept, err := k.find(ctx, cell, id)
-		if err != nil && !errors.Is(err, records.ErrNotFound) {
-			return nil // a later version's, or the store does not answer: looked at again
+		if err != nil {
+			return fmt.Errorf("remove broken uploads of records: %w", err)
 		}
-		if request+"/"+kept.Upload != r.Key {
-			if err := k.removeParts(ctx, r.Key); err != nil {
-				return err
-			}
-		}
-		return k.delete(ctx, r)
-	})
-	if err != nil {
-		return fmt.Errorf("remove broken uploads of records: %w", err)
 	}
-	return k.each(ctx, indexKind, func(r records.Record) error {
-		var i index
-		if json.Unmarshal(r.Body, &i) != nil || now.Sub(i.At) < Retention {
-			return nil
-		}
-		cell, request, _ := strings.Cut(r.Key, "/")
-		return k.Remove(ctx, cell, request)
-	})
-}
-
-// each calls do with each document of a kind.
-func (k *Keeper) each(ctx context.Context, kind string, do func(records.Record) error) error {
-	for page := (records.Page{}); ; {
-		found, err := k.store.List(ctx, kind, page)
+	for r, err := range records.All(ctx, k.store, indexKind, records.Page{}) {
 		if err != nil {
 			return err
 		}
-		for _, r := range found {
-			if err := do(r); err != nil {
-				return err
-			}
+		var i index
+		if json.Unmarshal(r.Body, &i) != nil || now.Sub(i.At) < Retention {
+			continue
 		}
-		if len(found) < records.MaxPage {
-			return nil
+		cell, request, _ := strings.Cut(r.Key, "/")
+		if err := k.Remove(ctx, cell, request); err != nil {
+			return err
 		}
-		page.After = found[len(found)-1].Key
 	}
+	return nil
+}
+
+// cleanUpload removes an upload that is over, and its parts unless the record has them.
+func (k *Keeper) cleanUpload(ctx context.Context, r records.Record, now time.Time) error {
+	var u upload
+	if json.Unmarshal(r.Body, &u) != nil || now.Sub(u.At) < uploadTime {
+		return nil
+	}
+	request := r.Key[:strings.LastIndexByte(r.Key, '/')]
+	cell, id, _ := strings.Cut(request, "/")
+	kept, err := k.find(ctx, cell, id)
+	if err != nil && !errors.Is(err, records.ErrNotFound) {
+		return nil // a later version's, or the store does not answer: looked at again
+	}
+	if request+"/"+kept.Upload != r.Key {
+		if err := k.removeParts(ctx, r.Key); err != nil {
+			return err
+		}
+	}
+	return k.delete(ctx, r)
 }
 
 // removeParts removes all parts whose keys are below a key.
 func (k *Keeper) removeParts(ctx context.Context, below string) error {
-	for {
-		found, err := k.store.List(ctx, partKind, records.Page{Prefix: below + "/", Limit: partsAtOnce})
+	parts := records.Page{Prefix: below + "/", Limit: partsAtOnce}
+	for r, err := range records.All(ctx, k.store, partKind, parts) {
 		if err != nil {
 			return fmt.Errorf("remove parts of the record %s: %w", below, err)
 		}
-		for _, r := range found {
-			if err := k.delete(ctx, r); err != nil {
-				return err
-			}
-		}
-		if len(found) < partsAtOnce {
-			return nil
+		if err := k.delete(ctx, r); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
 // delete deletes a document, unless another process did.

@@ -42,25 +42,20 @@ func (k *Keeper) standings(ctx context.Context, after, last string, now time.Tim
 	all map[string]*cells.ExportStanding, err error) {
 
 	all = map[string]*cells.ExportStanding{}
-	for {
-		page, err := k.records.List(ctx, positionKind, records.Page{After: after})
+	for r, err := range records.All(ctx, k.records, positionKind, records.Page{After: after}) {
 		if err != nil {
 			return nil, fmt.Errorf("how far cells' exports are: %w", err)
 		}
-		for _, r := range page {
-			var p Position
-			if err := json.Unmarshal(r.Body, &p); err != nil {
-				return nil, fmt.Errorf("exports of %s: %w", r.Key, err)
-			}
-			if after = r.Key; after > last {
-				return all, nil
-			}
-			all[r.Key] = p.Standing(now)
+		if r.Key > last {
+			break
 		}
-		if len(page) < records.MaxPage {
-			return all, nil
+		var p Position
+		if err := json.Unmarshal(r.Body, &p); err != nil {
+			return nil, fmt.Errorf("exports of %s: %w", r.Key, err)
 		}
+		all[r.Key] = p.Standing(now)
 	}
+	return all, nil
 }
 
 // Standing returns where the exports stand at now; nil: nothing ever came.

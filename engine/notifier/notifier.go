@@ -310,24 +310,18 @@ func (n *Notifier) loadText(ctx context.Context) *notices.Subscriptions {
 // readMemory reads the memory of all channels, with its records.
 func readMemory(ctx context.Context, store records.Store) (notices.Memory, map[string]records.Record, error) {
 	memory, stored := notices.Memory{}, map[string]records.Record{}
-	for after := ""; ; {
-		page, err := store.List(ctx, recordKind, records.Page{Prefix: partPrefix, After: after, Limit: records.MaxPage})
+	for r, err := range records.All(ctx, store, recordKind, records.Page{Prefix: partPrefix}) {
 		if err != nil {
 			return nil, nil, fmt.Errorf("read what was told: %w", err)
 		}
-		for _, r := range page {
-			channel := strings.TrimPrefix(r.Key, partPrefix)
-			var p notices.Part
-			if err := json.Unmarshal(r.Body, &p); err != nil {
-				return nil, nil, fmt.Errorf("read what was told of %q: %w", channel, err)
-			}
-			memory[channel], stored[channel] = p, r
+		channel := strings.TrimPrefix(r.Key, partPrefix)
+		var p notices.Part
+		if err := json.Unmarshal(r.Body, &p); err != nil {
+			return nil, nil, fmt.Errorf("read what was told of %q: %w", channel, err)
 		}
-		if len(page) < records.MaxPage {
-			return memory, stored, nil
-		}
-		after = page[len(page)-1].Key
+		memory[channel], stored[channel] = p, r
 	}
+	return memory, stored, nil
 }
 
 // storeMemory stores what changed since the last call.

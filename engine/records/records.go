@@ -2,10 +2,10 @@
 // their own, such as sessions, permissions that expire, and cursors. Compare-and-swap replaces a document. A feature
 // uses a kind of its own, and adds nothing to the database.
 //
-// The package holds values and limits, and does no I/O; engine/store has two implementations of Store. No plan reads a
-// record, and no record holds intent: a deleted database must lose nothing that git lacks. Every process that shares
-// the store may write records, whether it leads or not. The store notifies the other processes of each write
-// (engine.RecordWatch).
+// The package holds values and limits, and does no I/O of its own; engine/store has two implementations of Store. No
+// plan reads a record, and no record holds intent: a deleted database must lose nothing that git lacks. Every process
+// that shares the store may write records, whether it leads or not. The store notifies the other processes of each
+// write (engine.RecordWatch).
 //
 // Many goroutines and processes may call a Store's methods at once. Of several writes on the same version one succeeds.
 package records
@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -67,6 +68,30 @@ type Store interface {
 	Put(ctx context.Context, r Record) (Record, error)
 	// Delete removes the record with that version. It returns ErrConflict if there is none.
 	Delete(ctx context.Context, kind, key string, version int64) error
+}
+
+// All yields the records of a kind that p and the pages after it have, page by page: the loop may change them. An error
+// comes last, with no record.
+func All(ctx context.Context, s Store, kind string, p Page) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		page, _ := p.Normalise(kind) // List says what is wrong with it
+		for {
+			found, err := s.List(ctx, kind, page)
+			if err != nil {
+				yield(Record{}, err)
+				return
+			}
+			for _, r := range found {
+				if !yield(r, nil) {
+					return
+				}
+			}
+			if len(found) < page.Limit {
+				return
+			}
+			page.After = found[len(found)-1].Key
+		}
+	}
 }
 
 // Validate checks r against the limits. Its errors wrap ErrInvalid.

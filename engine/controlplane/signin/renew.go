@@ -180,25 +180,19 @@ func (s *Service) renew(ctx context.Context, one *session) error {
 
 // removeStates removes the used states of sign-ins that are over.
 func (s *Service) removeStates(ctx context.Context) error {
-	for page := (records.Page{}); ; {
-		found, err := s.records.List(ctx, statesKind, page)
+	for r, err := range records.All(ctx, s.records, statesKind, records.Page{}) {
 		if err != nil {
 			return err
 		}
-		for _, r := range found {
-			if s.now().Sub(r.Updated) < 2*flowLifetime {
-				continue
-			}
-			err := s.records.Delete(ctx, statesKind, r.Key, r.Version)
-			if err != nil && !errors.Is(err, records.ErrConflict) {
-				return err
-			}
+		if s.now().Sub(r.Updated) < 2*flowLifetime {
+			continue
 		}
-		if len(found) < records.MaxPage {
-			return nil
+		err := s.records.Delete(ctx, statesKind, r.Key, r.Version)
+		if err != nil && !errors.Is(err, records.ErrConflict) {
+			return err
 		}
-		page.After = found[len(found)-1].Key
 	}
+	return nil
 }
 
 // Session is what people see of a session.

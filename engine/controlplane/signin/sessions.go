@@ -186,19 +186,12 @@ func (s *sessions) readAll(ctx context.Context) error {
 	before := slices.Collect(maps.Keys(s.byHash)) // one that begins meanwhile is not gone
 	s.mu.RUnlock()
 	there := map[string]bool{}
-	for page := (records.Page{}); ; {
-		found, err := s.store.List(ctx, SessionsKind, page)
+	for r, err := range records.All(ctx, s.store, SessionsKind, records.Page{}) {
 		if err != nil {
 			return err
 		}
-		for _, r := range found {
-			there[r.Key] = true
-			s.take(r)
-		}
-		if len(found) < records.MaxPage {
-			break
-		}
-		page.After = found[len(found)-1].Key
+		there[r.Key] = true
+		s.take(r)
 	}
 	for _, hash := range before {
 		if !there[hash] {

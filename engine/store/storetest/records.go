@@ -147,6 +147,21 @@ func recordsListed(t *testing.T, open Open) {
 			t.Errorf("limit %d: a page of %d (%v)", limit, len(found), err)
 		}
 	}
+	for _, limit := range []int{0, 1, 64, records.MaxPage, records.MaxPage + 1} {
+		n := 10
+		for r, err := range records.All(ctx, s.Records(), "many", records.Page{After: "0009", Limit: limit}) {
+			if must(t, err); r.Key != fmt.Sprintf("%04d", n) {
+				t.Fatalf("pages of %d: %s, not %04d", limit, r.Key, n)
+			}
+			n++
+		}
+		if n != records.MaxPage+1 {
+			t.Errorf("pages of %d: they end at %d", limit, n)
+		}
+	}
+	for _, err := range records.All(ctx, s.Records(), "no kind", records.Page{}) {
+		wantErr(t, "all of a kind", err, records.ErrInvalid)
+	}
 }
 
 func recordLimits(t *testing.T, open Open) {
