@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -105,4 +106,25 @@ func (r role) has(k Key) string {
 		}
 	}
 	return ""
+}
+
+// members returns the keys of a role.
+func (r role) members() (all []Key, err error) {
+	for _, id := range r.ids {
+		k, err := readKey(id, r.keys[id])
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, k)
+	}
+	return all, nil
+}
+
+func readKey(id string, k *metadata.Key) (Key, error) {
+	public, err := hex.DecodeString(k.Value.PublicKey)
+	if err != nil {
+		return Key{}, fmt.Errorf("key %.8s: %w", id, err)
+	}
+	name, _ := k.UnrecognizedFields[nameField].(string)
+	return Key{name, public}, nil
 }

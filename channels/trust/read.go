@@ -1,0 +1,304 @@
+package trust
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/sluice-cd/sluice/internal/manifest"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// Read reads the signers' files of a repository; nil: it has none.
+func Read(c *manifest.Cache, files fs.FS) *Ledger {
+	entries, err := fs.ReadDir(files, Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return &Ledger{Faults: []manifest.Fault{{File: Dir, Code: manifest.Unreadable,
+			Message: fmt.Sprintf("can't be read: %v", err)}}}
+	}
+	r := reader{byRole: map[string][]*File{}}
+	id, cacheable := "", true
+	for _, e := range entries {
+		m := filePattern().FindStringSubmatch(e.Name())
+		if m == nil {
+			r.faults = append(r.faults, manifest.UnusedEntry(Dir, e, "only N.root.json, N.targets.json, N.releases.json and N.flags.json are"))
+			continue
+		}
+		if len(r.byRole[m[2]]) >= maxVersions {
+			r.fault(path.Join(Dir, e.Name()), manifest.TooLarge, "is not read: %s has more than %d versions here", m[2],
+				maxVersions)
+			continue
+		}
+		info, err := e.Info()
+		loaded, fault := loadFile(c, files, m[2], m[1])
+		if err != nil || fault != nil {
+			cacheable = false
+		} else {
+			blob := manifest.ID(info)
+			id, cacheable = id+e.Name()+"="+blob+" ", cacheable && blob != ""
+		}
+		if fault == nil {
+			fault = loaded.fault
+		}
+		if fault != nil {
+			r.faults = append(r.faults, *fault)
+			r.rootUnread = r.rootUnread || m[2] == RoleRoot
+			continue
+		}
+		r.byRole[m[2]] = append(r.byRole[m[2]], loaded.file)
+	}
+	if !cacheable {
+		id = ""
+	}
+	return manifest.Cached(c, Dir, id, r.judge)
+}
+
+// maxVersions bounds the files of one role.
+const maxVersions = 1024
+
+// loadedFile is a file as a cache keeps it: nobody has counted its signatures.
+type loadedFile struct {
+	file  *File
+	fault *manifest.Fault
+}
+
+func loadFile(c *manifest.Cache, files fs.FS, role, version string) (loadedFile, *manifest.Fault) {
+	n, err := strconv.ParseInt(version, 10, 64)
+	if err != nil {
+		return loadedFile{}, &manifest.Fault{File: Dir, Code: manifest.WrongName, Message: err.Error()}
+	}
+	name := FileName(role, n)
+	return manifest.LoadBytes(c, files, name, func(data []byte) loadedFile {
+		f := &File{Path: name, Role: role, Version: n, Digest: releases.DigestBytes(data), Data: data}
+		var fault *manifest.Fault
+		var is int64
+		if role == RoleRoot {
+			if f.root, fault = parse[metadata.RootType](name, role, data); fault == nil {
+				is, f.Expires = f.root.Signed.Version, f.root.Signed.Expires
+			}
+		} else if f.targets, fault = parse[metadata.TargetsType](name, role, data); fault == nil {
+			is, f.Expires = f.targets.Signed.Version, f.targets.Signed.Expires
+		}
+		if fault == nil && is != n {
+			fault = &manifest.Fault{File: name, Code: manifest.Conflict,
+				Message: fmt.Sprintf("has version %d inside: it is not what its name says", is)}
+		}
+		return loadedFile{f, fault}
+	})
+}
+
+// reader makes a Ledger of files that were read one by one.
+type reader struct {
+	byRole     map[string][]*File
+	faults     []manifest.Fault
+	rootUnread bool // a root can't be read: nobody knows what leads to the others
+}
+
+func (r *reader) fault(file string, code manifest.FaultCode, format string, args ...any) {
+	r.faults = append(r.faults, manifest.Fault{File: file, Code: code, Message: fmt.Sprintf(format, args...)})
+}
+
+func (r *reader) warn(file string, code manifest.FaultCode, format string, args ...any) {
+	r.fault(file, code, format, args...)
+	r.faults[len(r.faults)-1].Warning = true
+}
+
+func (r *reader) judge() *Ledger {
+	for role, list := range r.byRole {
+		files := make([]*File, len(list))
+		for i, f := range list { // what the cache has stays as it is
+			clone := *f
+			files[i] = &clone
+		}
+		slices.SortFunc(files, func(a, b *File) int { return cmp.Compare(a.Version, b.Version) })
+		r.byRole[role] = files
+	}
+	l := &Ledger{}
+	r.judgeRoots(l)
+	root := l.Root()
+	if root == nil { // a repository where the first root waits: the others are shown as they will count
+		root = l.waiting(RoleRoot)
+	}
+	if root != nil {
+		l.Targets = r.judgeTargets(l, RoleTargets, rootRole(root.root, RoleTargets))
+		l.Releases = r.judgeDelegated(l, RoleReleases)
+		l.Flags = r.judgeDelegated(l, RoleFlags)
+	}
+	if len(l.Roots) == 0 { // nothing that an incomplete root says counts
+		for _, f := range []*File{l.Targets, l.Releases, l.Flags} {
+			if f != nil {
+				l.Waiting = append(l.Waiting, f)
+			}
+		}
+		l.Targets, l.Releases, l.Flags = nil, nil, nil
+	}
+	r.readContents(l)
+	l.Faults = manifest.Sort(r.faults)
+	return l
+}
+
+// judgeRoots follows the chain of roots from the oldest.
+func (r *reader) judgeRoots(l *Ledger) {
+	if r.rootUnread {
+		return
+	}
+	for i, f := range r.byRole[RoleRoot] {
+		if before := l.Root(); before != nil {
+			f.Quorums = append(f.Quorums, rootRole(before.root, RoleRoot).count(f.root))
+		}
+		f.Quorums = append(f.Quorums, rootRole(f.root, RoleRoot).count(f.root))
+		switch before := l.Root(); {
+		case i > 0 && f.Version != r.byRole[RoleRoot][i-1].Version+1:
+			r.fault(f.Path, manifest.UnknownReference, "counts for nothing: %s is missing, which has to sign it",
+				FileName(RoleRoot, f.Version-1))
+			return
+		case i > 0 && before != r.byRole[RoleRoot][i-1]:
+			r.fault(f.Path, manifest.Unsigned, "counts for nothing: %s, before it, lacks signatures",
+				FileName(RoleRoot, f.Version-1))
+			return
+		case !f.Complete():
+			l.Waiting = append(l.Waiting, f)
+		default:
+			l.Roots = append(l.Roots, f)
+			r.checkRoot(f)
+		}
+	}
+}
+
+// checkRoot finds what TUF allows and nobody should want.
+func (r *reader) checkRoot(f *File) {
+	root := f.root.Signed
+	for _, name := range []string{RoleRoot, RoleTargets} {
+		r.checkSigners(f.Path, rootRole(f.root, name))
+		for _, online := range []string{RoleSnapshot, RoleTimestamp} {
+			r.checkOffline(f.Path, name, root.Roles[name].KeyIDs, root.Roles[online].KeyIDs, root.Keys)
+		}
+	}
+}
+
+// checkSigners finds roles of people where one person suffices.
+func (r *reader) checkSigners(file string, of role) {
+	if of.threshold < LeastThreshold {
+		r.warn(file, manifest.Unprotected, "one signature suffices for %s: have at least %d people sign it", of.name,
+			LeastThreshold)
+	}
+	owners := map[string]bool{}
+	for _, id := range of.ids {
+		name := ownerOf(id, of.keys[id])
+		if owners[name] {
+			r.warn(file, manifest.Duplicate, "%s has two keys of %s: one person would count twice", of.name, name)
+		}
+		owners[name] = true
+	}
+}
+
+// checkOffline finds a key of the engine's that may sign for people.
+func (r *reader) checkOffline(file, role string, people, online []string, keys map[string]*metadata.Key) {
+	for _, id := range people {
+		if slices.Contains(online, id) {
+			r.warn(file, manifest.Unprotected, "the key of %s signs %s, and is online too: whoever takes the engine over would sign in its name",
+				ownerOf(id, keys[id]), role)
+			return
+		}
+	}
+}
+
+// judgeTargets counts the signatures of a role's files, and returns the newest that has enough of them. Of those above
+// it, only the newest can get them yet.
+func (r *reader) judgeTargets(l *Ledger, name string, signers role) (counts *File) {
+	newest := true
+	for _, f := range slices.Backward(r.byRole[name]) {
+		if counts != nil {
+			l.Replaced = append(l.Replaced, f.Path)
+			continue
+		}
+		switch f.Quorums = []Quorum{signers.count(f.targets)}; {
+		case f.Complete():
+			counts = f
+		case newest:
+			l.Waiting = append(l.Waiting, f)
+		default:
+			l.Replaced = append(l.Replaced, f.Path) // by the one that waits
+		}
+		newest = false
+	}
+	return counts
+}
+
+// judgeDelegated counts the signatures of a role that the policy delegates to.
+func (r *reader) judgeDelegated(l *Ledger, name string) *File {
+	targets := l.Targets
+	if targets == nil {
+		if targets = l.waiting(RoleTargets); targets == nil {
+			for _, f := range r.byRole[name] {
+				r.fault(f.Path, manifest.UnknownReference, "counts for nothing: there is no N.targets.json that says who signs it")
+			}
+			return nil
+		}
+	}
+	signers, ok := delegatedRole(targets.targets, name)
+	switch {
+	case !ok && name == RoleReleases:
+		r.fault(targets.Path, manifest.Missing, "does not say who signs releases")
+		return nil
+	case !ok: // nobody does any more
+		for _, f := range r.byRole[name] {
+			l.Replaced = append(l.Replaced, f.Path)
+		}
+		return nil
+	}
+	r.checkSigners(targets.Path, signers)
+	for _, d := range targets.targets.Signed.Delegations.Roles {
+		if strings.HasPrefix(d.Name, channelPrefix) {
+			r.checkOffline(targets.Path, name, signers.ids, d.KeyIDs, signers.keys)
+		}
+	}
+	counts := r.judgeTargets(l, name, signers)
+	if l.Targets == nil && counts != nil {
+		l.Waiting = append(l.Waiting, counts)
+		return nil
+	}
+	return counts
+}
+
+// readContents reads what the files say of releases.
+func (r *reader) readContents(l *Ledger) {
+	if f := l.Targets; f != nil {
+		var err error
+		if l.Policy, err = readPolicy(f.targets.Signed.UnrecognizedFields); err != nil {
+			r.fault(f.Path, manifest.WrongValue, "counts for nothing: %v", err)
+			l.Targets, l.Releases, l.Flags = nil, nil, nil
+		}
+	}
+	if f := l.Flags; f != nil {
+		var err error
+		if l.Parts, err = readParts(f.targets.Signed.Targets); err != nil {
+			r.fault(f.Path, manifest.WrongValue, "counts for nothing: %v", err)
+			l.Flags = nil
+		}
+	}
+	list := func(f *File) map[string]Release {
+		if f == nil {
+			return nil
+		}
+		all, err := readReleases(f.targets.Signed.Targets)
+		if err != nil {
+			r.fault(f.Path, manifest.WrongValue, "%v", err)
+		}
+		return all
+	}
+	l.Listed, l.proposed = list(l.Releases), list(l.waiting(RoleReleases))
+	slices.SortFunc(l.Waiting, func(a, b *File) int {
+		return cmp.Or(cmp.Compare(roleOrder(a.Role), roleOrder(b.Role)), cmp.Compare(a.Version, b.Version))
+	})
+}
