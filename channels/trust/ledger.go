@@ -76,6 +76,7 @@ func (l *Ledger) Root() *File {
 	return l.Roots[len(l.Roots)-1]
 }
 
+// roleOrder returns the place of a role of people in the order in which files are verified; -1: it is none.
 func roleOrder(role string) int {
 	return slices.Index([]string{RoleRoot, RoleTargets, RoleReleases, RoleFlags}, role)
 }
@@ -92,13 +93,17 @@ func (l *Ledger) waiting(role string) (newest *File) {
 
 // Counting returns the files that count, in the order in which they are verified.
 func (l *Ledger) Counting() []*File {
-	all := slices.Clone(l.Roots)
+	return append(slices.Clone(l.Roots), l.lists()...)
+}
+
+// lists returns the policy and what it delegates to people, as far as they count.
+func (l *Ledger) lists() (files []*File) {
 	for _, f := range []*File{l.Targets, l.Releases, l.Flags} {
 		if f != nil {
-			all = append(all, f)
+			files = append(files, f)
 		}
 	}
-	return all
+	return files
 }
 
 // Counts reports whether a path is that of a file that counts.
@@ -154,12 +159,10 @@ func (l *Ledger) InForce() (files []*File) {
 	if l == nil {
 		return nil
 	}
-	for _, f := range []*File{l.Root(), l.Targets, l.Releases, l.Flags} {
-		if f != nil {
-			files = append(files, f)
-		}
+	if root := l.Root(); root != nil {
+		files = append(files, root)
 	}
-	return files
+	return append(files, l.lists()...)
 }
 
 // Expiring says which of the files in force expire within a few weeks, or did, and what to do.
@@ -269,9 +272,7 @@ func (l *Ledger) Online() []Key {
 	return l.keys(func(role string) bool { return role == RoleTimestamp })
 }
 
-func isOffline(role string) bool {
-	return role == RoleRoot || role == RoleTargets || role == RoleReleases || role == RoleFlags
-}
+func isOffline(role string) bool { return roleOrder(role) >= 0 }
 
 // keys returns the keys of roles, by name.
 func (l *Ledger) keys(of func(role string) bool) []Key {

@@ -235,14 +235,14 @@ func (l *Ledger) SignServed(heads map[string]*Head, before *Served, now time.Tim
 	expires := now.UTC().Truncate(time.Second).Add(ServedLifetime)
 	snapshot := metadata.Snapshot(expires)
 	snapshot.Signed.Version = s.Version
-	snapshot.Signed.Meta = map[string]*metadata.MetaFiles{
-		RoleTargets + ".json":  describe(l.Targets.Version, l.Targets.Data),
-		RoleReleases + ".json": describe(l.Releases.Version, l.Releases.Data),
+	snapshot.Signed.Meta = map[string]*metadata.MetaFiles{}
+	for _, f := range l.lists() {
+		snapshot.Signed.Meta[f.Role+".json"] = describe(f.Version, f.Data)
 	}
-	if f := l.Flags; f != nil {
-		snapshot.Signed.Meta[RoleFlags+".json"] = describe(f.Version, f.Data)
-	} else if is := before.namesFlags(); is != nil {
-		snapshot.Signed.Meta[RoleFlags+".json"] = is
+	if l.Flags == nil {
+		if is := before.namesFlags(); is != nil {
+			snapshot.Signed.Meta[RoleFlags+".json"] = is
+		}
 	}
 	for channel, h := range heads {
 		snapshot.Signed.Meta[ChannelRole(channel)+".json"] = describe(h.Version, h.Data)
@@ -288,15 +288,14 @@ type Published struct {
 
 // Bundle returns what a cell of a channel has to know beyond the root that it has; 0: it has none.
 func (p *Published) Bundle(channel string, have int64) Bundle {
-	b := Bundle{Timestamp: p.Served.Timestamp, Snapshot: p.Served.Snapshot,
-		Roles: map[string][]byte{RoleTargets: p.Ledger.Targets.Data, RoleReleases: p.Ledger.Releases.Data}}
+	b := Bundle{Timestamp: p.Served.Timestamp, Snapshot: p.Served.Snapshot, Roles: map[string][]byte{}}
 	for _, f := range p.Ledger.Roots {
 		if f.Version > have && len(b.Roots) < MaxRotations {
 			b.Roots = append(b.Roots, f.Data)
 		}
 	}
-	if f := p.Ledger.Flags; f != nil {
-		b.Roles[RoleFlags] = f.Data
+	for _, f := range p.Ledger.lists() {
+		b.Roles[f.Role] = f.Data
 	}
 	if h := p.Heads[channel]; h != nil {
 		b.Roles[ChannelRole(channel)] = h.Data
@@ -311,15 +310,10 @@ func (p *Published) File(name string) []byte {
 	add := func(role string, version int64, data []byte) {
 		all[role+".json"], all[fmt.Sprintf("%d.%s.json", version, role)] = data, data
 	}
-	for _, f := range p.Ledger.Roots {
-		add(RoleRoot, f.Version, f.Data)
+	for _, f := range p.Ledger.Counting() {
+		add(f.Role, f.Version, f.Data)
 	}
 	add(RoleSnapshot, p.Served.Version, p.Served.Snapshot)
-	add(RoleTargets, p.Ledger.Targets.Version, p.Ledger.Targets.Data)
-	add(RoleReleases, p.Ledger.Releases.Version, p.Ledger.Releases.Data)
-	if f := p.Ledger.Flags; f != nil {
-		add(RoleFlags, f.Version, f.Data)
-	}
 	for channel, h := range p.Heads {
 		add(ChannelRole(channel), h.Version, h.Data)
 	}

@@ -135,11 +135,7 @@ func (r *reader) judge() *Ledger {
 		l.Flags = r.judgeDelegated(l, RoleFlags)
 	}
 	if len(l.Roots) == 0 { // nothing that an incomplete root says counts
-		for _, f := range []*File{l.Targets, l.Releases, l.Flags} {
-			if f != nil {
-				l.Waiting = append(l.Waiting, f)
-			}
-		}
+		l.Waiting = append(l.Waiting, l.lists()...)
 		l.Targets, l.Releases, l.Flags = nil, nil, nil
 	}
 	r.readContents(l)
