@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -35,7 +36,13 @@ func ReplaceFile(name string, content ...[]byte) error {
 
 // ReplaceFileMode is ReplaceFile for a mode other than 0600.
 func ReplaceFileMode(name string, mode fs.FileMode, content ...[]byte) error {
-	unfinished, err := writeUnfinished(filepath.Dir(name), mode, content...)
+	return ReplaceFileBy(name, mode, writeAll(content))
+}
+
+// ReplaceFileBy is ReplaceFileMode for content that is written bit by bit. Nothing of it counts before write returned
+// nil.
+func ReplaceFileBy(name string, mode fs.FileMode, write func(io.Writer) error) error {
+	unfinished, err := writeUnfinished(filepath.Dir(name), mode, write)
 	if err != nil {
 		return err
 	}
@@ -45,17 +52,24 @@ func ReplaceFileMode(name string, mode fs.FileMode, content ...[]byte) error {
 	return SyncDir(filepath.Dir(name))
 }
 
+func writeAll(content [][]byte) func(io.Writer) error {
+	return func(w io.Writer) error {
+		for _, part := range content {
+			if _, err := w.Write(part); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
 // writeUnfinished writes a file of another name, which is durable when it returns. A file that it can't finish is gone.
-func writeUnfinished(dir string, mode fs.FileMode, content ...[]byte) (name string, err error) {
+func writeUnfinished(dir string, mode fs.FileMode, write func(io.Writer) error) (name string, err error) {
 	f, err := os.CreateTemp(dir, UnfinishedPattern)
 	if err != nil {
 		return "", err
 	}
-	for _, part := range content {
-		if _, err = f.Write(part); err != nil {
-			break
-		}
-	}
+	err = write(f)
 	if err == nil && mode != 0o600 {
 		err = f.Chmod(mode)
 	}
@@ -163,20 +177,23 @@ func PruneOldest(dir string, n int, keep map[string]bool) error {
 
 // WriteChecksummed writes a file for ReadChecksummed, all of it or nothing, and returns once it is durable.
 func WriteChecksummed(name string, content []byte) error {
+	return ReplaceFile(name, checksumLine(content), content)
+}
+
+func checksumLine(content []byte) []byte {
 	sum := sha256.Sum256(content)
-	return ReplaceFile(name, []byte(hex.EncodeToString(sum[:])+"\n"), content)
+	return []byte(hex.EncodeToString(sum[:]) + "\n")
 }
 
 // WriteCopies is WriteChecksummed for several files of a folder that get the same content, and waits for the disk once.
 // Each file has its old content or the new one, whatever happens. written, unless it is nil, is called after each file
 // got its name, in the order of names.
 func WriteCopies(dir string, names []string, content []byte, written func(name string)) error {
-	sum := sha256.Sum256(content)
-	head := []byte(hex.EncodeToString(sum[:]) + "\n")
+	write := writeAll([][]byte{checksumLine(content), content})
 	unfinished, faults := make([]string, len(names)), make([]error, len(names))
 	var writes sync.WaitGroup
 	for i := range names {
-		writes.Go(func() { unfinished[i], faults[i] = writeUnfinished(dir, 0o600, head, content) })
+		writes.Go(func() { unfinished[i], faults[i] = writeUnfinished(dir, 0o600, write) })
 	}
 	writes.Wait()
 	err := errors.Join(faults...)

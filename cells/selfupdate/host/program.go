@@ -84,29 +84,19 @@ func (f files) program(image string) string {
 }
 
 // keep keeps the program of an image, which write writes. The file of its SHA-256 says that it is whole.
-func (f files) keep(image string, write func(io.Writer) error) (err error) {
+func (f files) keep(image string, write func(io.Writer) error) error {
 	name := f.program(image)
 	for _, dir := range []string{f.dir, filepath.Dir(name)} {
 		if err := disk.MakePrivate(dir); err != nil {
 			return err
 		}
 	}
-	file, err := os.CreateTemp(filepath.Dir(name), disk.UnfinishedPattern)
+	sum := sha256.New()
+	err := disk.ReplaceFileBy(name, 0o700, func(w io.Writer) error { return write(io.MultiWriter(w, sum)) })
 	if err != nil {
 		return err
 	}
-	sum := sha256.New()
-	err = write(io.MultiWriter(file, sum))
-	if err == nil {
-		err = file.Chmod(0o700)
-	}
-	if err = errors.Join(err, file.Sync(), file.Close()); err == nil {
-		err = os.Rename(file.Name(), name)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(file.Name()))
-	}
-	return disk.ReplaceFile(name+sumSuffix, []byte(hex.EncodeToString(sum.Sum(nil)))) // makes both names durable
+	return disk.ReplaceFile(name+sumSuffix, []byte(hex.EncodeToString(sum.Sum(nil))))
 }
 
 // verified returns the program of an image, if its bytes are those that were brought.
