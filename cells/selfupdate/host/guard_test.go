@@ -16,11 +16,7 @@ func TestUpdate(t *testing.T) {
 	p := newPlace(t)
 	kill := p.start()
 	good := p.agent("good")
-	p.begin(good)
-	if got := p.result(); got != "<nil>" {
-		t.Fatal(got)
-	}
-	p.wantRunning(good)
+	p.update(good)
 	for _, tc := range []struct{ role, want string }{
 		{"crashing", "unknown: the agent that the release names, IMAGE, was started 5 times, and ended each time before " +
 			"it reported: the one before, " + good + ", was put back"},
@@ -46,11 +42,7 @@ func TestUpdate(t *testing.T) {
 	kill()
 	p.start()
 	other := p.image(layer(t, plain("usr/bin/sluice", append(p.program("good"), '\n'))))
-	p.begin(other)
-	if got := p.result(); got != "<nil>" {
-		t.Error(got)
-	}
-	p.wantRunning(other)
+	p.update(other)
 	if kept, err := os.ReadDir(p.path("update/programs")); err != nil || len(kept) > 4 {
 		t.Errorf("%d files of programs are kept, %v", len(kept), err)
 	}
@@ -133,11 +125,7 @@ func TestOwnerReplacesTheInstalledProgram(t *testing.T) {
 	p := newPlace(t)
 	kill := p.start()
 	good := p.agent("good")
-	p.begin(good)
-	if got := p.result(); got != "<nil>" {
-		t.Fatal(got)
-	}
-	p.wantRunning(good)
+	p.update(good)
 	kill()
 	kill = p.start()
 	p.wantRunning(good)
@@ -146,11 +134,7 @@ func TestOwnerReplacesTheInstalledProgram(t *testing.T) {
 	kill = p.start()
 	p.wantRunning(Installed)
 	// a damaged program is not started either
-	p.begin(good)
-	if got := p.result(); got != "<nil>" {
-		t.Fatal(got)
-	}
-	p.wantRunning(good)
+	p.update(good)
 	kill()
 	file := files{p.path("update")}.program(good)
 	if err := disk.ReplaceFileMode(file, 0o700, append(p.program("good"), "# damaged\n"...)); err != nil {

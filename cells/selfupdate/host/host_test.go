@@ -290,6 +290,16 @@ func (p place) result() (text string) {
 	return text
 }
 
+// update replaces the agent, which has to succeed.
+func (p place) update(image string) {
+	p.t.Helper()
+	p.begin(image)
+	if got := p.result(); got != "<nil>" {
+		p.t.Fatal(got)
+	}
+	p.wantRunning(image)
+}
+
 func (p place) wantRunning(image string) {
 	p.t.Helper()
 	p.await(image+" runs", func() bool {
