@@ -216,6 +216,22 @@ func (c *Client) postReport(
 	return receipt, response.TLS, nil
 }
 
+// fetchJSON requests a document of at most limit bytes. what is said in errors.
+func fetchJSON[T any](ctx context.Context, c *Client, what, path string, query url.Values, limit int64) (T, error) {
+	ctx, cancel := callContext(ctx, 30*time.Second)
+	defer cancel()
+	var document, none T
+	response, err := c.send(ctx, http.MethodGet, path, query, nil, nil)
+	if err != nil {
+		return none, fmt.Errorf("%s: %w", what, err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if err := decodeJSON(response.Body, limit, &document); err != nil {
+		return none, fmt.Errorf("%s: %w", what, err)
+	}
+	return document, nil
+}
+
 func decodeJSON(r io.Reader, limit int64, into any) error {
 	text, err := readLimited(r, limit)
 	if err != nil {
