@@ -90,3 +90,15 @@ func Suffix(region string) string {
 	}
 	return "amazonaws.com"
 }
+
+// IsWord reports whether a text has 1 to most ASCII letters and digits, or others that are named, and begins with a
+// letter. A pattern would be compiled at the start of every verb.
+func IsWord(text string, most int, others string) bool {
+	for i, c := range text {
+		letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+		if !letter && (i == 0 || !('0' <= c && c <= '9') && !strings.ContainsRune(others, c)) {
+			return false
+		}
+	}
+	return text != "" && len(text) <= most
+}

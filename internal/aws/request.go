@@ -151,19 +151,8 @@ func readCode(data []byte, isJSON bool, status int) string {
 			code = body.Error.Code
 		}
 	}
-	if !isCode(code) {
+	if !IsWord(code, 80, ".") { // else it may name roles or sessions
 		return fmt.Sprintf("HTTP %d", status)
 	}
 	return code
-}
-
-// isCode reports whether a text can be one of AWS's codes, which names neither roles nor sessions.
-func isCode(text string) bool {
-	for i, c := range text {
-		letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
-		if !letter && (i == 0 || c != '.' && !('0' <= c && c <= '9')) {
-			return false
-		}
-	}
-	return text != "" && len(text) <= 80
 }

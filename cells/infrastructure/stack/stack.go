@@ -28,23 +28,11 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Fault + ": " + e.Remedy }
 
-// isWord reports whether a text has 1 to most ASCII letters and digits, or others that are named, and begins with a
-// letter. A pattern would be compiled at the start of every verb.
-func isWord(text string, most int, others string) bool {
-	for i, c := range text {
-		letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
-		if !letter && (i == 0 || !('0' <= c && c <= '9') && !strings.ContainsRune(others, c)) {
-			return false
-		}
-	}
-	return text != "" && len(text) <= most
-}
-
 // ParseNames reads names of stacks with commas between, in the order in which an update is executed.
 func ParseNames(text string) ([]string, error) {
 	names := strings.Split(text, ",")
 	for _, name := range names {
-		if !isWord(name, 128, "-") {
+		if !aws.IsWord(name, 128, "-") {
 			return nil, fmt.Errorf("%.140q is no name of a stack", name)
 		}
 	}
@@ -63,7 +51,8 @@ func ParseQuotas(least map[string]string) (all []cells.Quota, err error) {
 		text := least[name]
 		number, err := strconv.ParseFloat(text, 64)
 		service, code, _ := strings.Cut(name, "/")
-		if err != nil || !(number >= 0 && number < 1e12) || !isWord(service, 63, "-") || !isWord(code, 128, "-") {
+		if err != nil || !(number >= 0 && number < 1e12) || !aws.IsWord(service, 63, "-") ||
+			!aws.IsWord(code, 128, "-") {
 			return nil, fmt.Errorf("%.100q is not SERVICE/CODE=LEAST, such as ec2/L-1216C47A=16", name+"="+text)
 		}
 		all = append(all, cells.Quota{Service: service, Code: code, Least: number})
@@ -85,7 +74,7 @@ func Console(region string) string {
 // ChangeSetLink returns where the owner of an account looks at a change set and executes it; empty: an ARN is none.
 func ChangeSetLink(stack, changeSet string) string {
 	parts := strings.SplitN(stack, ":", 6) // arn:PARTITION:cloudformation:REGION:ACCOUNT:stack/NAME/ID
-	if len(parts) != 6 || !strings.HasPrefix(changeSet, "arn:") || !isWord(parts[3], 32, "-") {
+	if len(parts) != 6 || !strings.HasPrefix(changeSet, "arn:") || !aws.IsWord(parts[3], 32, "-") {
 		return ""
 	}
 	link := fmt.Sprintf("https://%s/cloudformation/home?region=%s#/stacks/changesets/changes?stackId=%s&changeSetId=%s",
