@@ -3,7 +3,6 @@ package announce
 import (
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/sluice-cd/sluice/flags"
 )
@@ -21,17 +20,10 @@ func cellGates(c *cell, told []*channelState) []flags.Gate {
 
 // buildGate returns the announcement as a cell needs it.
 func (s *channelState) buildGate() flags.Gate {
-	g := flags.Gate{
-		ID: s.announcement.id, Features: slices.Compact(slices.Sorted(slices.Values(s.rules.Features))),
-		By: s.rules.Ramp.By, Embargo: s.rules.Embargo,
-	}
+	g := s.rules.Gate()
+	g.ID = s.announcement.id
 	if !s.at.IsZero() {
 		g.At = flags.Instant(s.at)
-	}
-	for _, step := range s.rules.Ramp.Steps {
-		g.Steps = append(g.Steps, flags.GateStep{
-			Percent: step.Percent, After: int64(time.Duration(step.After) / time.Second),
-		})
 	}
 	return g
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/internal/window"
 )
 
@@ -107,6 +108,17 @@ func (a *Announcement) When(channel string, entry bool) (at time.Time, ready, ne
 		return time.Time{}, false, false
 	}
 	return a.PublishAt.inZone(a.Location()), false, false
+}
+
+// Gate returns the announcement's gate as bundles have it and signers sign it, but for its ID and its time.
+func (a *Announcement) Gate() flags.Gate {
+	g := flags.Gate{Features: slices.Compact(slices.Sorted(slices.Values(a.Features))), By: a.Ramp.By,
+		Embargo: a.Embargo}
+	for _, s := range a.Ramp.Steps {
+		g.Steps = append(g.Steps, flags.GateStep{Percent: s.Percent,
+			After: int64(time.Duration(s.After) / time.Second)})
+	}
+	return g
 }
 
 // Location returns the zone of the announcement's times: its own, otherwise the repository's, otherwise UTC.

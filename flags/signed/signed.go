@@ -87,14 +87,9 @@ func Make(t *repository.Tree, entries map[string]bool) ([]Part, error) {
 }
 
 func termsOf(a *repository.Announcement, entries map[string]bool) Terms {
-	t := Terms{Features: append([]string{}, a.Features...), By: a.Ramp.By, Embargo: a.Embargo,
+	g := a.Gate()
+	t := Terms{Features: append([]string{}, g.Features...), By: g.By, Steps: g.Steps, Embargo: g.Embargo,
 		Cells: a.Cells, From: map[string]int64{}}
-	slices.Sort(t.Features)
-	t.Features = slices.Compact(t.Features)
-	for _, s := range a.Ramp.Steps {
-		t.Steps = append(t.Steps, flags.GateStep{Percent: s.Percent,
-			After: int64(time.Duration(s.After) / time.Second)})
-	}
 	for channel, entry := range entries {
 		at, ready, never := a.When(channel, entry)
 		switch {
