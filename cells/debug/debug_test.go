@@ -12,22 +12,10 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/sluice-cd/sluice/cells/debug"
+	"github.com/sluice-cd/sluice/cells/debug/debugtest"
 )
 
 var noon = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
-
-func newSigner(t *testing.T) ssh.Signer {
-	t.Helper()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := ssh.NewSignerFromKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
 
 func newRequest() debug.Request {
 	return debug.Request{Cell: "acme", Case: "4711", Reason: "Workspaces don't start", Person: "ada", Scope: debug.Read,
@@ -37,7 +25,7 @@ func newRequest() debug.Request {
 // D4: only the holder of the key that a request names can have signed it, and not a byte of it can be changed.
 func TestRequestIsSigned(t *testing.T) {
 	t.Parallel()
-	ada := newSigner(t)
+	ada := debugtest.NewSigner(t)
 	signed, err := debug.Sign(newRequest(), ada)
 	if err != nil {
 		t.Fatal(err)
@@ -54,7 +42,7 @@ func TestRequestIsSigned(t *testing.T) {
 			t.Errorf("byte %d was changed, and it was accepted: %+v", i, r)
 		}
 	}
-	other, err := debug.Sign(newRequest(), newSigner(t))
+	other, err := debug.Sign(newRequest(), debugtest.NewSigner(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +81,7 @@ func TestRequestRefusals(t *testing.T) {
 	} {
 		r := newRequest()
 		change(&r)
-		if _, err := debug.Sign(r, newSigner(t)); err == nil {
+		if _, err := debug.Sign(r, debugtest.NewSigner(t)); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
@@ -122,13 +110,13 @@ func TestHostKeyIsVouchedFor(t *testing.T) {
 	t.Parallel()
 	public, private, _ := ed25519.GenerateKey(rand.Reader)
 	_, stranger, _ := ed25519.GenerateKey(rand.Reader)
-	key := newSigner(t).PublicKey()
+	key := debugtest.NewSigner(t).PublicKey()
 	vouched := debug.NewHostKey("acme", private, "00ff", key)
 	if got, err := vouched.Open("acme", public, "00ff"); err != nil || !bytes.Equal(got.Marshal(), key.Marshal()) {
 		t.Fatal(err)
 	}
 	replaced := vouched
-	replaced.Key = debug.NewHostKey("acme", stranger, "00ff", newSigner(t).PublicKey()).Key
+	replaced.Key = debug.NewHostKey("acme", stranger, "00ff", debugtest.NewSigner(t).PublicKey()).Key
 	for name, c := range map[string]struct {
 		h             debug.HostKey
 		cell, request string

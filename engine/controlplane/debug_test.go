@@ -1,19 +1,16 @@
 package controlplane_test
 
 import (
-	"crypto/ed25519"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/crypto/ssh"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/debug"
+	"github.com/sluice-cd/sluice/cells/debug/debugtest"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/controlplane/debugapi"
 	"github.com/sluice-cd/sluice/engine/debugging"
@@ -22,25 +19,9 @@ import (
 // askedBy returns a request of ada's for acme, with her key as people in sluice.yaml list it.
 func askedBy(t *testing.T) (debug.SignedRequest, map[string]*channels.Member) {
 	t.Helper()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := ssh.NewSignerFromKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	nonce := make([]byte, 16)
-	_, _ = rand.Read(nonce)
-	now := time.Now()
-	s, err := debug.Sign(debug.Request{Cell: "acme", Case: "4711", Reason: "it hangs", Person: "ada",
-		Scope: debug.Read, For: time.Hour, Nonce: hex.EncodeToString(nonce), Made: now, Expires: now.Add(time.Hour)},
-		signer)
-	if err != nil {
-		t.Fatal(err)
-	}
+	signer := debugtest.NewSigner(t)
 	line := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey())))
-	return s, map[string]*channels.Member{"ada": {Keys: []string{line}}}
+	return debugtest.NewRequest(t, signer, nil), map[string]*channels.Member{"ada": {Keys: []string{line}}}
 }
 
 // A person asks, the cell hears of it by its desired state and finds the request, and people see what became of it. D4:

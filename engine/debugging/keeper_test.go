@@ -2,9 +2,6 @@ package debugging
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"maps"
 	"path/filepath"
@@ -17,41 +14,12 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/debug"
+	"github.com/sluice-cd/sluice/cells/debug/debugtest"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/debugrecords"
 	"github.com/sluice-cd/sluice/engine/records"
 	"github.com/sluice-cd/sluice/engine/store"
 )
-
-func newSigner(t *testing.T) ssh.Signer {
-	t.Helper()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := ssh.NewSignerFromKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-func ask(t *testing.T, by ssh.Signer, change func(*debug.Request)) debug.SignedRequest {
-	t.Helper()
-	nonce := make([]byte, 16)
-	_, _ = rand.Read(nonce)
-	now := time.Now()
-	r := debug.Request{Cell: "acme", Case: "4711", Reason: "it hangs", Person: "ada", Scope: debug.Read,
-		For: time.Hour, Nonce: hex.EncodeToString(nonce), Made: now, Expires: now.Add(time.Hour)}
-	if change != nil {
-		change(&r)
-	}
-	s, err := debug.Sign(r, by)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
 
 func people(of ssh.Signer) map[string]*channels.Member {
 	line := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(of.PublicKey()))) + " ada@example.com"
@@ -61,12 +29,12 @@ func people(of ssh.Signer) map[string]*channels.Member {
 // D4: a request that is not of a person in people, by that person's key, for that cell and still valid, is refused.
 func TestRequestsAreChecked(t *testing.T) {
 	t.Parallel()
-	ada, stranger, now := newSigner(t), newSigner(t), time.Now()
-	good := ask(t, ada, nil)
+	ada, stranger, now := debugtest.NewSigner(t), debugtest.NewSigner(t), time.Now()
+	good := debugtest.NewRequest(t, ada, nil)
 	if r, err := Check(good, "acme", people(ada), now); err != nil || r.Person != "ada" {
 		t.Fatal(err)
 	}
-	forged := ask(t, ada, nil)
+	forged := debugtest.NewRequest(t, ada, nil)
 	forged.Signature = good.Signature
 	for name, c := range map[string]struct {
 		s    debug.SignedRequest
@@ -75,11 +43,13 @@ func TestRequestsAreChecked(t *testing.T) {
 		want string
 	}{
 		"forged":           {forged, "acme", now, "not by the key"},
-		"a stranger's key": {ask(t, stranger, nil), "acme", now, "not among the keys of ada"},
-		"another's name": {ask(t, ada, func(r *debug.Request) { r.Person = "grace" }), "acme", now,
+		"a stranger's key": {debugtest.NewRequest(t, stranger, nil), "acme", now, "not among the keys of ada"},
+		"another's name": {debugtest.NewRequest(t, ada, func(r *debug.Request) { r.Person = "grace" }), "acme", now,
 			"not among the keys of grace"},
-		"not in people":     {ask(t, ada, func(r *debug.Request) { r.Person = "bob" }), "acme", now, "has no bob"},
-		"empty in people":   {ask(t, ada, func(r *debug.Request) { r.Person = "nil" }), "acme", now, "has no nil"},
+		"not in people": {debugtest.NewRequest(t, ada, func(r *debug.Request) { r.Person = "bob" }), "acme", now,
+			"has no bob"},
+		"empty in people": {debugtest.NewRequest(t, ada, func(r *debug.Request) { r.Person = "nil" }), "acme", now,
+			"has no nil"},
 		"another cell's":    {good, "initech", now, "for the cell acme"},
 		"expired":           {good, "acme", now.Add(time.Hour), "expired"},
 		"clock a day ahead": {good, "acme", now.Add(24 * time.Hour), "expired"},
@@ -115,7 +85,7 @@ func add(t *testing.T, k *Keeper, s debug.SignedRequest) error {
 // Cells hear of open requests only, at most 8 of a cell; a replay adds nothing.
 func TestKeeper(t *testing.T) {
 	t.Parallel()
-	ada, told := newSigner(t), map[string]string{}
+	ada, told := debugtest.NewSigner(t), map[string]string{}
 	k := New(openStore(t), func(m map[string]string) { told = maps.Clone(m) }, nil, zerolog.Nop())
 	look := func(now time.Time) string {
 		t.Helper()
@@ -124,7 +94,7 @@ func TestKeeper(t *testing.T) {
 		}
 		return told["acme"]
 	}
-	first := ask(t, ada, nil)
+	first := debugtest.NewRequest(t, ada, nil)
 	for range 3 {
 		if err := add(t, k, first); err != nil {
 			t.Fatal(err)
@@ -135,15 +105,15 @@ func TestKeeper(t *testing.T) {
 		t.Fatal(len(all), err)
 	}
 	for range MaxOpen - 1 {
-		if err := add(t, k, ask(t, ada, nil)); err != nil {
+		if err := add(t, k, debugtest.NewRequest(t, ada, nil)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	refused := new(RefusedError)
-	if err := add(t, k, ask(t, ada, nil)); !errors.As(err, &refused) {
+	if err := add(t, k, debugtest.NewRequest(t, ada, nil)); !errors.As(err, &refused) {
 		t.Error(err)
 	}
-	if err := add(t, k, ask(t, ada, func(r *debug.Request) { r.Cell = "acme2" })); err != nil {
+	if err := add(t, k, debugtest.NewRequest(t, ada, func(r *debug.Request) { r.Cell = "acme2" })); err != nil {
 		t.Error("another cell's requests count", err)
 	}
 	if look(time.Now()) == before {
@@ -181,10 +151,10 @@ func TestKeeper(t *testing.T) {
 // Two replicas that change a request at once lose nothing, and the seal that came first stays.
 func TestSealsAndWithdrawals(t *testing.T) {
 	t.Parallel()
-	ada, kept := newSigner(t), openStore(t)
+	ada, kept := debugtest.NewSigner(t), openStore(t)
 	one := New(kept, func(map[string]string) {}, nil, zerolog.Nop())
 	two := New(kept, func(map[string]string) {}, nil, zerolog.Nop())
-	s := ask(t, ada, nil)
+	s := debugtest.NewRequest(t, ada, nil)
 	if err := add(t, one, s); err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +186,7 @@ func TestSealsAndWithdrawals(t *testing.T) {
 func TestStatus(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
-	s := ask(t, newSigner(t), nil)
+	s := debugtest.NewRequest(t, debugtest.NewSigner(t), nil)
 	r, err := s.Open()
 	if err != nil {
 		t.Fatal(err)

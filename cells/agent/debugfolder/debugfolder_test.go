@@ -2,9 +2,6 @@ package debugfolder_test
 
 import (
 	"bytes"
-	"crypto/ed25519"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"os"
 	"path/filepath"
@@ -14,10 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/crypto/ssh"
-
 	"github.com/sluice-cd/sluice/cells/agent/debugfolder"
 	"github.com/sluice-cd/sluice/cells/debug"
+	"github.com/sluice-cd/sluice/cells/debug/debugtest"
 	"github.com/sluice-cd/sluice/releases/diagnostics"
 )
 
@@ -27,22 +23,9 @@ func at(since time.Duration) debug.Moment { return debug.Moment{Boot: "b", Since
 
 func newRequest(t *testing.T, scope debug.Scope) debug.SignedRequest {
 	t.Helper()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := ssh.NewSignerFromKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	nonce := make([]byte, 16)
-	_, _ = rand.Read(nonce)
-	s, err := debug.Sign(debug.Request{Cell: "acme", Case: "4711", Reason: "it hangs", Person: "ada", Scope: scope,
-		For: time.Hour, Nonce: hex.EncodeToString(nonce), Made: noon, Expires: noon.Add(time.Hour)}, signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return debugtest.NewRequest(t, debugtest.NewSigner(t), func(r *debug.Request) {
+		r.Scope, r.Made, r.Expires = scope, noon, noon.Add(time.Hour)
+	})
 }
 
 func keep(t *testing.T, f debugfolder.Folder, scope debug.Scope) string {
@@ -345,21 +328,10 @@ func TestFlood(t *testing.T) {
 	if err := f.End(used, debug.SignedSeal{}); err != nil {
 		t.Fatal(err)
 	}
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := ssh.NewSignerFromKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	eve := debugtest.NewSigner(t)
 	for n := range debugfolder.MaxKept + 16 { // each is valid for a second
 		now := noon.Add(time.Duration(n) * time.Second)
-		s, err := debug.Sign(debug.Request{Cell: "acme", Case: "1", Reason: "flood", Person: "eve", Scope: debug.Read,
-			For: time.Hour, Nonce: strings.Repeat("0", 32), Made: now, Expires: now.Add(time.Second)}, signer)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := debugtest.NewRequest(t, eve, func(r *debug.Request) { r.Made, r.Expires = now, now.Add(time.Second) })
 		if _, err := f.Keep(s, "", at(0), now); err != nil {
 			t.Fatal(err)
 		}

@@ -2,9 +2,6 @@ package debugger
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"io"
 	"net"
@@ -21,6 +18,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells/agent/debugfolder"
 	"github.com/sluice-cd/sluice/cells/debug"
+	"github.com/sluice-cd/sluice/cells/debug/debugtest"
 	"github.com/sluice-cd/sluice/cells/process"
 	"github.com/sluice-cd/sluice/releases/diagnostics"
 )
@@ -43,19 +41,6 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
-}
-
-func newKey(t *testing.T) ssh.Signer {
-	t.Helper()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := ssh.NewSignerFromKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return signer
 }
 
 // fixture is a cell with a permitted request.
@@ -82,7 +67,7 @@ func declared() diagnostics.List {
 // newFixture permits a session of a scope. change changes the permission; nil: it is for half an hour.
 func newFixture(t *testing.T, scope debug.Scope, change func(*debug.Permission)) *fixture {
 	t.Helper()
-	return newFixtureOf(t, scope, newKey(t), change)
+	return newFixtureOf(t, scope, debugtest.NewSigner(t), change)
 }
 
 func newFixtureOf(t *testing.T, scope debug.Scope, key ssh.Signer, change func(*debug.Permission)) *fixture {
@@ -90,13 +75,7 @@ func newFixtureOf(t *testing.T, scope debug.Scope, key ssh.Signer, change func(*
 	state := t.TempDir()
 	f := &fixture{stateDir: state, folder: debugfolder.Of(state), key: key, ended: make(chan ending, 1),
 		failed: make(chan error, 1)}
-	nonce := make([]byte, 16)
-	_, _ = rand.Read(nonce)
-	signed, err := debug.Sign(debug.Request{Cell: "acme", Case: "4711", Reason: "it hangs", Person: "ada", Scope: scope,
-		For: time.Hour, Nonce: hex.EncodeToString(nonce), Made: time.Now(), Expires: time.Now().Add(time.Hour)}, f.key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	signed := debugtest.NewRequest(t, key, func(r *debug.Request) { r.Scope = scope })
 	now, err := moment()
 	if err != nil {
 		t.Fatal(err)
@@ -120,7 +99,7 @@ func newFixtureOf(t *testing.T, scope debug.Scope, key ssh.Signer, change func(*
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.session = &session{id: f.id, request: e.Request, permission: *e.Permission, hostKey: newKey(t),
+	f.session = &session{id: f.id, request: e.Request, permission: *e.Permission, hostKey: debugtest.NewSigner(t),
 		permit:   &folderPermit{folder: f.folder, id: f.id, onBegin: func() {}},
 		record:   func() (recordFile, error) { return createRecord(f.folder.RecordPath(f.id)) },
 		commands: declared, programs: programs{enclose: []string{self, "enclose"}, id: f.id}, log: zerolog.Nop()}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells/agent/debugfolder"
 	"github.com/sluice-cd/sluice/cells/debug"
+	"github.com/sluice-cd/sluice/cells/debug/debugtest"
 )
 
 func TestDeclaredCommands(t *testing.T) {
@@ -101,7 +102,7 @@ func TestPrompt(t *testing.T) {
 func TestOnlyTheRequestsKeyAndOnce(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, debug.Read, nil)
-	if _, err := f.connect(t, newKey(t)); err == nil {
+	if _, err := f.connect(t, debugtest.NewSigner(t)); err == nil {
 		t.Fatal("another key was accepted")
 	}
 	if err := <-f.failed; !errors.Is(err, errNotBegun) {

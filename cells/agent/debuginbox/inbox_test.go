@@ -2,20 +2,17 @@ package debuginbox
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/rs/zerolog"
-	"golang.org/x/crypto/ssh"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/debugfolder"
 	"github.com/sluice-cd/sluice/cells/debug"
+	"github.com/sluice-cd/sluice/cells/debug/debugtest"
 )
 
 // plane is the control plane's answer, which a test sets.
@@ -32,27 +29,7 @@ func (p *plane) fetch(context.Context) (debug.Requests, error) {
 
 func ask(t *testing.T, change func(*debug.Request)) debug.SignedRequest {
 	t.Helper()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := ssh.NewSignerFromKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	nonce := make([]byte, 16)
-	_, _ = rand.Read(nonce)
-	now := time.Now()
-	r := debug.Request{Cell: "acme", Case: "4711", Reason: "it hangs", Person: "ada", Scope: debug.Read,
-		For: time.Hour, Nonce: hex.EncodeToString(nonce), Made: now, Expires: now.Add(time.Hour)}
-	if change != nil {
-		change(&r)
-	}
-	s, err := debug.Sign(r, signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return debugtest.NewRequest(t, debugtest.NewSigner(t), change)
 }
 
 func states(i *Inbox) (all []string) {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"io"
 	"os"
@@ -14,11 +13,10 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/crypto/ssh"
-
 	"github.com/sluice-cd/sluice/cells/agent/clock"
 	"github.com/sluice-cd/sluice/cells/agent/debugfolder"
 	"github.com/sluice-cd/sluice/cells/debug"
+	"github.com/sluice-cd/sluice/cells/debug/debugtest"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/releases/diagnostics"
 )
@@ -67,24 +65,8 @@ func newOwnerScene(t *testing.T) *ownerScene {
 	}
 	dir := t.TempDir()
 	s := &ownerScene{dir: dir, folder: debugfolder.Of(dir), at: debug.Moment{Boot: boot, Since: since}}
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := ssh.NewSignerFromKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	nonce := make([]byte, 16)
-	_, _ = rand.Read(nonce)
-	now := time.Now()
-	signed, err := debug.Sign(debug.Request{Cell: "acme", Case: "4711", Reason: "it hangs", Person: "ada",
-		Scope: debug.Read, For: time.Hour, Nonce: hex.EncodeToString(nonce), Made: now, Expires: now.Add(time.Hour)},
-		signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.folder.Keep(signed, "", s.at, now); err != nil {
+	signed := debugtest.NewRequest(t, debugtest.NewSigner(t), nil)
+	if _, err := s.folder.Keep(signed, "", s.at, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	s.id = signed.ID()
