@@ -8,7 +8,6 @@ import (
 	"os/signal"
 	"runtime"
 	"syscall"
-	"time"
 )
 
 // Command returns the command of a supervisor for Child, given the program's command whose body RunEnclosed is.
@@ -54,14 +53,6 @@ func RunEnclosed(enclosure string, args []string) (int, error) {
 		}
 	case <-told:
 	}
-	for { // the parent kills this process if another user's process can't be ended
-		for _, pid := range descendants(os.Getpid()) {
-			_ = syscall.Kill(pid, syscall.SIGKILL) // it may be gone already
-		}
-		select {
-		case <-allEnded:
-			return code, nil
-		case <-time.After(killPause):
-		}
-	}
+	killBelow(allEnded)
+	return code, nil
 }

@@ -50,13 +50,20 @@ func Supervise(grace time.Duration, args []string) (int, error) {
 		return 128 + int(syscall.SIGTERM), nil
 	case <-patience:
 	}
-	for { // the parent kills this process if another user's process can't be ended
+	killBelow(allEnded)
+	return 128 + int(syscall.SIGKILL), nil
+}
+
+// killBelow kills all that is below this process, until allEnded is closed. The parent kills this process if that does
+// not come: another user's process can't be ended.
+func killBelow(allEnded <-chan struct{}) {
+	for {
 		for _, pid := range descendants(os.Getpid()) {
 			_ = syscall.Kill(pid, syscall.SIGKILL) // it may be gone already
 		}
 		select {
 		case <-allEnded:
-			return 128 + int(syscall.SIGKILL), nil
+			return
 		case <-time.After(killPause):
 		}
 	}
