@@ -1,6 +1,7 @@
 package diagnostics
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -44,13 +45,7 @@ func (l List) Resolve(line string) (Run, error) {
 	if err != nil {
 		return Run{}, fmt.Errorf("%s: %w", c.Name, err)
 	}
-	r := Run{Command: c, Timeout: c.Timeout, Output: c.Output}
-	if r.Timeout == 0 {
-		r.Timeout = DefaultTimeout
-	}
-	if r.Output == 0 {
-		r.Output = DefaultOutput
-	}
+	r := Run{Command: c, Timeout: cmp.Or(c.Timeout, DefaultTimeout), Output: cmp.Or(c.Output, DefaultOutput)}
 	for _, word := range c.Run {
 		r.Args = append(r.Args, placeholder().ReplaceAllStringFunc(word, func(name string) string {
 			return values[strings.Trim(name, "{}")]
@@ -125,12 +120,7 @@ func (a *Argument) check(value string) error {
 	return nil
 }
 
-func (a *Argument) longest() time.Duration {
-	if a.Longest == 0 {
-		return 24 * time.Hour
-	}
-	return a.Longest
-}
+func (a *Argument) longest() time.Duration { return cmp.Or(a.Longest, 24*time.Hour) }
 
 // Describe returns which values the argument takes.
 func (a *Argument) Describe() string {
