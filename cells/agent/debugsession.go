@@ -17,12 +17,7 @@ func (l *loop) openDebugger() {
 	l.debugger = debugger.New(debugger.Options{
 		StateDir: o.StateDir, Cell: o.Cell, Identity: l.agent.client.Key,
 		Transport: l.agent.client.Transport(maxDebugConnections), Enclose: o.Enclose,
-		Now: func() time.Time {
-			if now, known := l.agent.clock.Now(); known {
-				return now
-			}
-			return time.Now()
-		},
+		Now:      l.agent.clock.Latest,
 		OnChange: l.debugChanges.Notify, Log: o.Log,
 	})
 }
