@@ -95,6 +95,11 @@ func (s SignedSeal) Open(identity ed25519.PublicKey) (Seal, error) {
 	if !ed25519.Verify(identity, sealMessage(s.Document), s.Signature) {
 		return Seal{}, errors.New("the record's seal is not signed by the cell's key")
 	}
+	return s.Read()
+}
+
+// Read returns the seal, whoever signed it: for one that the caller made, or opened before.
+func (s SignedSeal) Read() (Seal, error) {
 	var seal Seal
 	if err := json.Unmarshal(s.Document, &seal); err != nil {
 		return Seal{}, fmt.Errorf("read seal: %w", err)

@@ -62,10 +62,7 @@ type Requests struct {
 }
 
 // ID returns the request's name: a hash of what was signed.
-func (s SignedRequest) ID() string {
-	sum := sha256.Sum256(s.Document)
-	return hex.EncodeToString(sum[:IDLength/2])
-}
+func (s SignedRequest) ID() string { return s.Hash()[:IDLength] }
 
 // IDLength is how many hexadecimal digits an ID has: so many that no one can make a second request with the ID of one
 // that they did not make.

@@ -1,7 +1,6 @@
 package debugging
 
 import (
-	"encoding/json"
 	"slices"
 	"time"
 
@@ -61,8 +60,7 @@ func NewStatus(e *Entry, reported []cells.DebugState, ourTime func(time.Time) ti
 	}
 	if e.Seal != nil {
 		s.State = cells.DebugEnded
-		var seal debug.Seal
-		if json.Unmarshal(e.Seal.Document, &seal) == nil { // checked when it came; a cell does not report it for ever
+		if seal, err := e.Seal.Read(); err == nil { // checked when it came; a cell does not report it for ever
 			s.Why, s.Hash, s.Length, s.Withheld = words.Clip(seal.Why, 400), seal.Hash, seal.Length, seal.Withheld
 		}
 	}

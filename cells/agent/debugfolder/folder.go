@@ -126,6 +126,16 @@ func (f Folder) path(id string, name ...string) string {
 // RecordPath returns the path of the record of a request's session.
 func (f Folder) RecordPath(id string) string { return f.path(id, recordFile) }
 
+// HashRecord returns the hash and the length of the record of a request's session, as it is in the folder.
+func (f Folder) HashRecord(id string) (hash string, length int64, err error) {
+	file, err := os.Open(f.RecordPath(id))
+	if err != nil {
+		return "", 0, err
+	}
+	defer func() { _ = file.Close() }()
+	return debug.HashRecord(file)
+}
+
 // List returns all requests, the oldest first. What can't be read is left out, and is the error, beside the others.
 func (f Folder) List() ([]Entry, error) {
 	ids, err := f.ids()

@@ -235,7 +235,7 @@ type event struct {
 // readRecord reads a record, which must be what the ending says.
 func (f *fixture) readRecord(t *testing.T, e ending) []event {
 	t.Helper()
-	if hash, length, err := hashFile(f.folder.RecordPath(f.id)); err != nil || hash != e.hash || length != e.length {
+	if hash, length, err := f.folder.HashRecord(f.id); err != nil || hash != e.hash || length != e.length {
 		t.Errorf("the record has hash %s and %d bytes, not %s and %d (%v)", hash, length, e.hash, e.length, err)
 	}
 	text, err := os.ReadFile(f.folder.RecordPath(f.id))

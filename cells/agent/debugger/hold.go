@@ -1,7 +1,6 @@
 package debugger
 
 import (
-	"encoding/json"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells/agent/debugfolder"
@@ -70,8 +69,8 @@ func (d *Debugger) recallKept() {
 	for _, e := range d.keptEntries() {
 		ended := e.Begun.At.Add(e.Permission.For) // at the latest, if it was interrupted
 		if e.Seal != nil {
-			var seal debug.Seal
-			if err := json.Unmarshal(e.Seal.Document, &seal); err != nil {
+			seal, err := e.Seal.Read()
+			if err != nil {
 				continue
 			}
 			ended = seal.Ended

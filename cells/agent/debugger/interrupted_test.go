@@ -102,7 +102,7 @@ func TestAgentKilledInSession(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hash, length, err := hashFile(f.folder.RecordPath(f.id))
+	hash, length, err := f.folder.HashRecord(f.id)
 	if err != nil || seal.Hash != hash || seal.Length != length || server.record != written ||
 		seal.Why != "the agent was interrupted in the session" {
 		t.Errorf("%+v of %q (%v)", seal, server.record, err)

@@ -61,22 +61,13 @@ func (d *Debugger) closeInterrupted() {
 		group.Kill()
 		group.Close()
 		end := ending{why: "the agent was interrupted in the session", began: e.Begun.At, ended: time.Now()}
-		end.hash, end.length, err = hashFile(d.folder.RecordPath(e.ID))
+		end.hash, end.length, err = d.folder.HashRecord(e.ID)
 		if err != nil {
 			d.options.Log.Error().Err(err).Str("request", e.ID).Msg("the record of a debug session can't be read")
 		}
 		d.keepChanges(e.ID, e.Permission, end.ended)
 		d.seal(e, end)
 	}
-}
-
-func hashFile(name string) (hash string, length int64, err error) {
-	f, err := os.Open(name) //nolint:gosec // in the debug folder
-	if err != nil {
-		return "", 0, err
-	}
-	defer func() { _ = f.Close() }()
-	return debug.HashRecord(f)
 }
 
 // send sends a seal, and the record unless the owner withholds it, until the control plane has both.

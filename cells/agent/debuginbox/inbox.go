@@ -11,7 +11,6 @@ package debuginbox
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -266,8 +265,7 @@ func describe(e *debugfolder.Entry, at debug.Moment, now time.Time) cells.DebugS
 		d.Why = words.Clip(e.Denied.Reason, 400)
 	}
 	if e.Seal != nil {
-		var seal debug.Seal
-		if json.Unmarshal(e.Seal.Document, &seal) == nil {
+		if seal, err := e.Seal.Read(); err == nil {
 			d.Why, d.Hash, d.Length, d.Withheld = words.Clip(seal.Why, 400), seal.Hash, seal.Length, seal.Withheld
 		}
 	}

@@ -16,7 +16,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cells/agent/debugfolder"
-	"github.com/sluice-cd/sluice/cells/debug"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/internal/cleantext"
 	"github.com/sluice-cd/sluice/internal/words"
@@ -37,20 +36,15 @@ func readRecord(f debugfolder.Folder, e *debugfolder.Entry) (*debugRecord, error
 	if e.Seal == nil {
 		return r, nil
 	}
-	var seal debug.Seal
-	if err := json.Unmarshal(e.Seal.Document, &seal); err != nil {
-		return nil, fmt.Errorf("read the seal of %s: %w", e.ID, err)
+	seal, err := e.Seal.Read()
+	if err != nil {
+		return nil, fmt.Errorf("request %s: %w", e.ID, err)
 	}
 	r.Hash, r.Length, r.Ended = seal.Hash, seal.Length, seal.Why
-	file, err := os.Open(r.File)
+	hash, length, err := f.HashRecord(e.ID)
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = file.Close() }()
-	hash, length, err := debug.HashRecord(file)
 	if err != nil {
 		return nil, err
 	}
