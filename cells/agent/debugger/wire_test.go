@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,14 +19,17 @@ import (
 	"golang.org/x/crypto/ssh/knownhosts"
 
 	"github.com/sluice-cd/sluice/cells/debug"
+	"github.com/sluice-cd/sluice/internal/words"
+	"github.com/sluice-cd/sluice/test/debian"
 )
 
 // The real OpenSSH client, by ProxyCommand, runs a command and a shell; asciinema plays the record.
 func TestOpenSSHAndAsciinema(t *testing.T) {
 	t.Parallel()
-	for _, program := range []string{"ssh", "asciinema", "script"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("%s is not installed: apt-get install openssh-client asciinema bsdutils", program)
+	for program, its := range map[string]string{"ssh": "openssh-client", "asciinema": "asciinema",
+		"script": "bsdutils"} {
+		if err := debian.Program(t.Context(), program, its); err != nil {
+			t.Fatal(err)
 		}
 	}
 	dir := t.TempDir()
@@ -64,7 +68,8 @@ func TestOpenSSHAndAsciinema(t *testing.T) {
 			"-o", "ProxyCommand=" + self + " stdio " + f.listen(t) + " x x", "-A", "-X"}
 		cmd := exec.Command("ssh", append(args, "acme", "greet who=world")...)
 		if terminal {
-			cmd = exec.Command("script", "-qec", "ssh -tt "+quoteAll(args)+" acme 'printf \"in \\033[1mbold\\033[0m 漢字\\n\"'", "/dev/null")
+			line := slices.Concat([]string{"ssh", "-tt"}, args, []string{"acme", `printf "in \033[1mbold\033[0m 漢字\n"`})
+			cmd = exec.Command("script", "-qec", words.Shell(line...), "/dev/null")
 		}
 		cmd.Env = append(os.Environ(), "SSH_AUTH_SOCK=", "TERM=xterm", "DISPLAY=")
 		out, err := cmd.CombinedOutput()
@@ -82,14 +87,6 @@ func TestOpenSSHAndAsciinema(t *testing.T) {
 			t.Errorf("asciinema: %v: %.2000q", err, played)
 		}
 	}
-}
-
-func quoteAll(args []string) string {
-	quoted := ""
-	for _, a := range args {
-		quoted += " '" + a + "'"
-	}
-	return quoted
 }
 
 // attack changes the bytes that pass in one direction, from an offset on.
