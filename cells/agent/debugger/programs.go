@@ -176,8 +176,11 @@ func (p *programs) sweepAt(ctx context.Context, group *process.Cgroup) (stop fun
 	}
 }
 
-// sweepRounds bounds how often sweep looks for processes that were started while it killed others.
-const sweepRounds = 5
+// Sweep looks for processes that were started while it killed others, so often and with such pauses at most.
+const (
+	sweepRounds = 5
+	sweepPause  = 10 * time.Millisecond
+)
 
 // sweep kills what is left: usually nothing, unless the person killed what encloses the command.
 func (p *programs) sweep(group *process.Cgroup) {
@@ -190,7 +193,7 @@ func (p *programs) sweep(group *process.Cgroup) {
 		for _, pid := range left {
 			_ = syscall.Kill(pid, syscall.SIGKILL) // it may be gone already
 		}
-		time.Sleep(10 * time.Millisecond) // they take a moment to end
+		time.Sleep(sweepPause) // they take a moment to end
 	}
 }
 
