@@ -54,14 +54,14 @@ type Debugger struct {
 
 	mu       sync.Mutex // guards what follows
 	kept     hold
-	attended map[string]bool             // requests whose session is awaited or live
-	live     map[string]debug.Permission // of sessions that have begun
+	attended map[string]bool // requests whose session is awaited or live
+	live     map[string]bool // requests whose session has begun
 }
 
 // New returns a debugger that does nothing before Run but keep what earlier sessions changed.
 func New(o Options) *Debugger {
 	d := &Debugger{options: o, folder: debugfolder.Of(o.StateDir), attended: map[string]bool{},
-		live: map[string]debug.Permission{}}
+		live: map[string]bool{}}
 	d.recallKept()
 	return d
 }
@@ -198,7 +198,7 @@ func (d *Debugger) try(ctx context.Context, e debugfolder.Entry) error {
 	if err != nil {
 		return err
 	}
-	permit := &folderPermit{folder: d.folder, id: e.ID, onBegin: func() { d.setLive(e.ID, e.Permission) }}
+	permit := &folderPermit{folder: d.folder, id: e.ID, onBegin: func() { d.setLive(e.ID, true) }}
 	s := &session{id: e.ID, request: e.Request, permission: *e.Permission, permit: permit, hostKey: hostKey,
 		record:   func() (recordFile, error) { return createRecord(d.folder.RecordPath(e.ID)) },
 		commands: func() diagnostics.List { return d.permitted(&e) }, log: d.options.Log,
@@ -209,7 +209,7 @@ func (d *Debugger) try(ctx context.Context, e debugfolder.Entry) error {
 	}
 	d.keepChanges(e.ID, e.Permission, end.ended)
 	kept := d.seal(e, end)
-	d.setLive(e.ID, nil)
+	d.setLive(e.ID, false)
 	for failures := 0; !kept; failures++ { // a full disk, say
 		if backoff.Sleep(ctx, backoff.FullJitter(backoff.Exponential(minSendPause, maxSendPause, failures))) != nil {
 			break // the next start of the agent seals it
@@ -228,11 +228,11 @@ func (d *Debugger) permitted(e *debugfolder.Entry) diagnostics.List {
 	return l
 }
 
-// setLive notes that a session began; nil: that it ended.
-func (d *Debugger) setLive(id string, p *debug.Permission) {
+// setLive notes that a session began, or ended.
+func (d *Debugger) setLive(id string, isLive bool) {
 	d.mu.Lock()
-	if p != nil {
-		d.live[id] = *p
+	if isLive {
+		d.live[id] = true
 	} else {
 		delete(d.live, id)
 	}

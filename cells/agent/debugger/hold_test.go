@@ -22,12 +22,12 @@ func TestHealingWaitsForSessions(t *testing.T) {
 		}
 		changes = 0
 		p := &debug.Permission{KeepChanges: keep}
-		d.setLive("one", p)
+		d.setLive("one", true)
 		if d.HealingWaits(noon) == "" {
 			t.Error("what a live session changes is healed")
 		}
 		d.keepChanges("one", p, noon)
-		d.setLive("one", nil)
+		d.setLive("one", false)
 		if changes != 2 {
 			t.Errorf("the agent heard of %d changes", changes)
 		}

@@ -43,8 +43,6 @@ type debugRequest struct {
 	Denied   string       `json:"denied,omitempty"`
 	Record   *debugRecord `json:"record,omitempty"`
 	Pending  []string     `json:"pending,omitempty"` // the command that waits for the owner
-	entry    *debugfolder.Entry
-	lasting  time.Duration
 }
 
 // debugRecord is what the owner has of a session's record.
@@ -70,13 +68,12 @@ func newDebugRequest(e *debugfolder.Entry, at debug.Moment, now time.Time) debug
 	r := &e.Request
 	d := debugRequest{ID: e.ID, State: string(e.State(at, now)), Person: r.Person, Key: r.Fingerprint(),
 		Vouched: e.Vouched, Case: r.Case, Reason: r.Reason, Scope: r.Scope, For: words.ExactDuration(r.For),
-		Received: e.Received, Expires: r.Expires, entry: e}
+		Received: e.Received, Expires: r.Expires}
 	if e.Denied != nil {
 		d.Denied = e.Denied.Reason
 	}
 	if d.State == string(debugfolder.Live) {
-		d.lasting = e.Permission.Left(e.Begun.Moment, at)
-		d.Left = words.ExactDuration(d.lasting.Round(time.Second))
+		d.Left = words.ExactDuration(e.Permission.Left(e.Begun.Moment, at).Round(time.Second))
 	}
 	return d
 }
