@@ -1,6 +1,7 @@
 package debugger
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -306,40 +307,9 @@ func toTerminal(p []byte) []byte {
 
 // appendString appends text as a string of JSON. What is no UTF-8 is replaced.
 func appendString(to, text []byte) []byte {
-	const hex = "0123456789abcdef"
-	to = append(to, '"')
-	begin := 0
-	for i := 0; i < len(text); {
-		b := text[i]
-		if b >= ' ' && b != '"' && b != '\\' && b < utf8.RuneSelf {
-			i++
-			continue
-		}
-		if b >= utf8.RuneSelf {
-			r, n := utf8.DecodeRune(text[i:])
-			if r != utf8.RuneError || n > 1 {
-				i += n
-				continue
-			}
-		}
-		to = append(to, text[begin:i]...)
-		switch {
-		case b == '"' || b == '\\':
-			to = append(to, '\\', b)
-		case b == '\n':
-			to = append(to, `\n`...)
-		case b == '\r':
-			to = append(to, `\r`...)
-		case b == '\t':
-			to = append(to, `\t`...)
-		case b >= utf8.RuneSelf:
-			to = append(to, `\ufffd`...)
-		default:
-			to = append(to, `\u00`...)
-			to = append(to, hex[b>>4], hex[b&15])
-		}
-		i++
-		begin = i
-	}
-	return append(append(to, text[begin:]...), '"')
+	quoted := bytes.NewBuffer(to)
+	e := json.NewEncoder(quoted)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(string(text)) // there is no string that it refuses
+	return bytes.TrimSuffix(quoted.Bytes(), []byte("\n"))
 }
