@@ -98,6 +98,19 @@ func (a *API) view() (*view.View, error) {
 	return nil, huma.Error503ServiceUnavailable("The release repository has not been read yet: ask again in a moment.")
 }
 
+// load returns a request, with the view to judge it by.
+func (a *API) load(ctx context.Context, in *requestInput) (*view.View, *debugging.Entry, error) {
+	v, err := a.view()
+	if err != nil {
+		return nil, nil, err
+	}
+	e, err := a.o.Requests.Load(ctx, in.Name, in.ID)
+	if err != nil {
+		return nil, nil, a.explain(err)
+	}
+	return v, &e, nil
+}
+
 func (a *API) status(v *view.View, e *debugging.Entry, now time.Time) debugging.RequestStatus {
 	var reported []cells.DebugState
 	ourTime := func(t time.Time) time.Time { return t }
@@ -146,27 +159,19 @@ func (a *API) add(ctx context.Context, in *cellInput) (*statusOutput, error) {
 }
 
 func (a *API) show(ctx context.Context, in *requestInput) (*statusOutput, error) {
-	v, err := a.view()
+	v, e, err := a.load(ctx, in)
 	if err != nil {
 		return nil, err
 	}
-	e, err := a.o.Requests.Load(ctx, in.Name, in.ID)
-	if err != nil {
-		return nil, a.explain(err)
-	}
-	return &statusOutput{a.status(v, &e, time.Now())}, nil
+	return &statusOutput{a.status(v, e, time.Now())}, nil
 }
 
 func (a *API) withdraw(ctx context.Context, in *requestInput) (*statusOutput, error) {
-	v, err := a.view()
+	v, e, err := a.load(ctx, in)
 	if err != nil {
 		return nil, err
 	}
-	e, err := a.o.Requests.Load(ctx, in.Name, in.ID)
-	if err != nil {
-		return nil, a.explain(err)
-	}
-	state := a.status(v, &e, time.Now()).State
+	state := a.status(v, e, time.Now()).State
 	if a.o.IsLive(in.Name, in.ID) { // the cell has not reported it yet
 		state = cells.DebugLive
 	}
