@@ -28,17 +28,23 @@ func (l *loop) openDebugInbox() *debuginbox.Inbox {
 // saveDeclared keeps the commands that the release that is known to work declares, for the owner and for sessions. A
 // failure is tried again when the state changes.
 func (l *loop) saveDeclared() {
+	c := l.state.Contents
+	if l.savedDeclared != nil && c == l.declaredBy {
+		return // as nearly always: most changes of the state are of other things
+	}
 	declared := diagnostics.List{}
-	if c := l.state.Contents; c != nil && c.Diagnostics != nil {
+	if c != nil && c.Diagnostics != nil {
 		declared = c.Diagnostics
 	}
 	text, err := json.Marshal(declared)
-	if err != nil || bytes.Equal(text, l.savedDeclared) {
+	if err != nil {
 		return
 	}
-	if err := debugfolder.Of(l.agent.options.StateDir).SaveDeclared(declared); err != nil {
-		l.agent.options.Log.Warn().Err(err).Msg("the owner and sessions of debug access see older commands")
-		return
+	if !bytes.Equal(text, l.savedDeclared) {
+		if err := debugfolder.Of(l.agent.options.StateDir).SaveDeclared(declared); err != nil {
+			l.agent.options.Log.Warn().Err(err).Msg("the owner and sessions of debug access see older commands")
+			return
+		}
 	}
-	l.savedDeclared = text
+	l.savedDeclared, l.declaredBy = text, c
 }

@@ -70,7 +70,8 @@ type loop struct {
 	savedReport  []byte   // reported.json as on disk
 	savedState   []byte   // maintenance.json as on disk
 
-	savedDeclared []byte // commands of the running release, as on disk
+	savedDeclared []byte    // commands of the running release, as on disk
+	declaredBy    *contents // which declare them; nil: none do
 
 	ownerFile   os.FileInfo    // of the owner.yaml whose decisions hold; nil: there was none
 	lastDesired *cells.Desired // the newest received by this process; nil: none
