@@ -285,6 +285,17 @@ func awaitPid(t *testing.T, name string) int {
 	return 0
 }
 
+// awaitEnd waits for a process that was killed, and that does not end by itself: it needs a core to end on.
+func awaitEnd(t *testing.T, pid int) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); isAlive(pid); time.Sleep(5 * time.Millisecond) { // between two looks
+		if time.Now().After(deadline) {
+			t.Errorf("%d is alive", pid)
+			return
+		}
+	}
+}
+
 // isAlive reports whether a process runs. A zombie does not.
 func isAlive(pid int) bool {
 	if syscall.Kill(pid, 0) != nil {

@@ -176,24 +176,24 @@ func (p *programs) sweepAt(ctx context.Context, group *process.Cgroup) (stop fun
 	}
 }
 
-// Sweep looks for processes that were started while it killed others, so often and with such pauses at most.
+// sweepTime bounds how long sweep looks for what was started while it killed, and waits for what it killed to end: on a
+// busy machine, a process that was killed waits for a core to end on. sweepPause is between two looks.
 const (
-	sweepRounds = 5
-	sweepPause  = 10 * time.Millisecond
+	sweepTime  = 400 * time.Millisecond
+	sweepPause = 10 * time.Millisecond
 )
 
 // sweep kills what is left: usually nothing, unless the person killed what encloses the command.
 func (p *programs) sweep(group *process.Cgroup) {
 	group.Kill()
-	for range sweepRounds {
+	for began := time.Now(); ; time.Sleep(sweepPause) {
 		left := process.WithEnvironment(sessionVariable + "=" + p.id)
-		if len(left) == 0 {
-			return
-		}
 		for _, pid := range left {
 			_ = syscall.Kill(pid, syscall.SIGKILL) // it may be gone already
 		}
-		time.Sleep(sweepPause) // they take a moment to end
+		if len(left) == 0 || time.Since(began) > sweepTime {
+			return
+		}
 	}
 }
 

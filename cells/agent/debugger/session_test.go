@@ -152,16 +152,22 @@ func TestNothingIsForwarded(t *testing.T) {
 	}
 }
 
-// D2: all that this package waits for at a session's end takes half a second at most. The other half of the second is
-// for what the machine does meanwhile. How long that takes here, on a machine that may be busy, is no test's business.
+// D2: what this package waits for at a session's end leaves half a second to the machine until all is killed and the
+// connection closed, and lasts less than a second if what was killed is slow to end. How fast this machine is, which
+// may be busy, is no test's business.
 func TestWaitsOfAnEnd(t *testing.T) {
 	t.Parallel()
-	for name, waits := range map[string]time.Duration{
-		"the connection is closed": checkEvery + farewell,
-		"all is killed":            checkEvery + encloserTime + sweepRounds*sweepPause,
+	killed := checkEvery + encloserTime
+	for _, c := range []struct {
+		what        string
+		waits, most time.Duration
+	}{
+		{"the connection is closed", checkEvery + farewell, time.Second / 2},
+		{"all is killed", killed, time.Second / 2},
+		{"the end is no longer waited for", killed + sweepTime, time.Second},
 	} {
-		if waits > time.Second/2 {
-			t.Errorf("%s after %s", name, waits)
+		if c.waits > c.most {
+			t.Errorf("%s only after %s", c.what, c.waits)
 		}
 	}
 }
@@ -207,9 +213,7 @@ func TestSessionEndsWhole(t *testing.T) {
 					t.Errorf("it ended because %s", e.why)
 				}
 				for _, pid := range pids {
-					if isAlive(pid) {
-						t.Errorf("%d is alive", pid)
-					}
+					awaitEnd(t, pid)
 				}
 				if _, _, err := client.SendRequest("x", true, nil); err == nil {
 					t.Error("the connection is served")
@@ -264,8 +268,8 @@ func TestSessionEndsThoughItsEncloserDoesNot(t *testing.T) {
 				if e := f.awaitEnding(t); e.why != errStopped.Error() {
 					t.Errorf("it ended because %s", e.why)
 				}
-				if c.isFound && isAlive(pid) {
-					t.Errorf("%d is alive", pid)
+				if c.isFound {
+					awaitEnd(t, pid)
 				}
 			})
 		}
