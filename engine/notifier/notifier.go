@@ -58,9 +58,12 @@ type Options struct {
 }
 
 const (
-	restFactor  = 20               // after a look, the next one waits for so many times its duration: a twentieth of a core at most
-	longestRest = 10 * time.Second // a look may have waited for the disk or for other programs
-	retryAfter  = 5 * time.Second
+	// After a look, the next one waits for so many times its duration, so that a twentieth of a core is used at most;
+	// for longestRest at most, since a look may have waited for the disk or for other programs.
+	restFactor  = 20
+	longestRest = 10 * time.Second
+
+	retryAfter = 5 * time.Second
 )
 
 // Notifier is the loop.
