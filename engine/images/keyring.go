@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	longestUse    = 6 * time.Hour    // of credentials whose end is not known: half the life of ECR's
+	assumedLife   = 12 * time.Hour   // of credentials whose end is not known: that of ECR's
 	shortestUse   = time.Minute      // between two requests for what has not been refused
 	refusedPause  = 10 * time.Second // between two requests for what was refused, or was not to be had
 	helperTimeout = 30 * time.Second
@@ -119,17 +119,17 @@ func (s *sources) ask(ctx context.Context, listed *registries, registry string) 
 
 	if helper, key := listed.helperOf(registry); helper != "" {
 		config, err := s.askHelper(ctx, helper, key)
-		return config, 2 * longestUse, err
+		return config, assumedLife, err
 	}
 	config, err := listed.entry(registry)
 	if err != nil || *config != (authn.AuthConfig{}) {
-		return config, 2 * longestUse, err
+		return config, assumedLife, err
 	}
 	if r, ok := ecr.ParseHost(registry); ok {
 		t, err := r.Token(ctx)
 		return &authn.AuthConfig{Username: t.User, Password: t.Password}, t.Life, err
 	}
-	return config, 2 * longestUse, nil
+	return config, assumedLife, nil
 }
 
 // askHelper runs a credential helper of Docker's. What it is given stands in the file: nothing comes from a release or
