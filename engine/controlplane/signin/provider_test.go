@@ -110,6 +110,11 @@ func (h *hostileProvider) idToken(t *testing.T) string {
 	all := map[string]any{"iss": h.URL, "aud": "sluice", "sub": "ada", "iat": now.Unix(),
 		"exp": now.Add(5 * time.Minute).Unix()}
 	maps.Copy(all, h.claims)
+	for name, v := range all {
+		if in, ok := v.(time.Duration); ok { // of an instant: from the moment at which the token is made
+			all[name] = now.Add(in).Unix()
+		}
+	}
 	maps.DeleteFunc(all, func(_ string, v any) bool { return v == nil })
 	payload, err := json.Marshal(all)
 	if err != nil {
