@@ -1,7 +1,6 @@
 package controlplane_test
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 	"crypto/ed25519"
@@ -14,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/klauspost/compress/zstd"
 	"github.com/rs/zerolog"
 
 	"github.com/sluice-cd/sluice/cells"
@@ -279,18 +277,6 @@ func TestDebugRecords(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pack := func(text string) string {
-		var packed bytes.Buffer
-		z, err := zstd.NewWriter(&packed)
-		if err == nil {
-			_, err = io.WriteString(z, text)
-			err = errors.Join(err, z.Close())
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		return packed.String()
-	}
 	seal := debug.Seal{Cell: "acme", Request: s.id, Began: noon, Ended: noon, Why: "the person left", Hash: hash,
 		Length: length}
 	send := func(change func(*debug.Seal), by, body string) int {
@@ -310,16 +296,16 @@ func TestDebugRecords(t *testing.T) {
 			"Content-Type", debug.RecordType, "Content-Encoding", "zstd", debug.SealHeader, header)
 		return w.StatusCode
 	}
-	bomb := pack(strings.Repeat("\x00", 1<<20))
+	packed, bomb := packRecord(t, record), packRecord(t, strings.Repeat("\x00", 1<<20))
 	for name, got := range map[string]int{
-		"another cell's key": send(nil, "bolt", pack(record)),
-		"another cell":       send(func(x *debug.Seal) { x.Cell = "bolt" }, "acme", pack(record)),
-		"another request":    send(func(x *debug.Seal) { x.Request = "0011223344556677" }, "acme", pack(record)),
-		"a changed record":   send(nil, "acme", pack(strings.Replace(record, "hello", "hallo", 1))),
-		"a part of it":       send(nil, "acme", pack(record[:len(record)-1])),
-		"more than it":       send(nil, "acme", pack(record)+bomb),
+		"another cell's key": send(nil, "bolt", packed),
+		"another cell":       send(func(x *debug.Seal) { x.Cell = "bolt" }, "acme", packed),
+		"another request":    send(func(x *debug.Seal) { x.Request = "0011223344556677" }, "acme", packed),
+		"a changed record":   send(nil, "acme", packRecord(t, strings.Replace(record, "hello", "hallo", 1))),
+		"a part of it":       send(nil, "acme", packRecord(t, record[:len(record)-1])),
+		"more than it":       send(nil, "acme", packed+bomb),
 		"no zstd":            send(nil, "acme", record),
-		"too long":           send(func(x *debug.Seal) { x.Length = debug.MaxRecord + 1 }, "acme", pack(record)),
+		"too long":           send(func(x *debug.Seal) { x.Length = debug.MaxRecord + 1 }, "acme", packed),
 	} {
 		if got != http.StatusBadRequest {
 			t.Errorf("%s: %d", name, got)
@@ -333,7 +319,7 @@ func TestDebugRecords(t *testing.T) {
 		t.Errorf("a record is there: %s", w.Status)
 	}
 	for range 2 { // an agent that did not hear of the first
-		if got := send(nil, "acme", pack(record)); got != http.StatusNoContent {
+		if got := send(nil, "acme", packed); got != http.StatusNoContent {
 			t.Fatalf("the record was refused: %d", got)
 		}
 	}

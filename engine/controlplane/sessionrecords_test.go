@@ -36,6 +36,11 @@ func (s *sessionSite) sealRecord(t *testing.T, cell, text string, withheld bool)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return sealed{packRecord(t, text), header}
+}
+
+func packRecord(t *testing.T, text string) string {
+	t.Helper()
 	var packed bytes.Buffer
 	z, err := zstd.NewWriter(&packed)
 	if err == nil {
@@ -45,7 +50,7 @@ func (s *sessionSite) sealRecord(t *testing.T, cell, text string, withheld bool)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return sealed{packed.String(), header}
+	return packed.String()
 }
 
 // upload sends a record as the cell acme, and returns the answer's status.
