@@ -276,11 +276,10 @@ func TestSessionEndsThoughItsEncloserDoesNot(t *testing.T) {
 	}
 }
 
-// ^C in a shell ends what runs there, and not the shell.
-func TestInterrupt(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, debug.Shell, nil)
-	s, err := f.mustConnect(t).NewSession()
+// openShell opens a shell with a terminal of 30 rows and 100 columns, whose lines of output can be read.
+func openShell(t *testing.T, c *ssh.Client) (*ssh.Session, io.Writer, *bufio.Scanner) {
+	t.Helper()
+	s, err := c.NewSession()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -298,8 +297,15 @@ func TestInterrupt(t *testing.T) {
 	if err := s.Shell(); err != nil {
 		t.Fatal(err)
 	}
+	return s, in, bufio.NewScanner(out)
+}
+
+// ^C in a shell ends what runs there, and not the shell.
+func TestInterrupt(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, debug.Shell, nil)
+	s, in, lines := openShell(t, f.mustConnect(t))
 	defer time.AfterFunc(time.Minute, func() { _ = s.Close() }).Stop()
-	lines := bufio.NewScanner(out)
 	for _, step := range []struct{ input, want string }{
 		// One program prints and sleeps: bash itself loses a ^C that comes before it has started the next one.
 		{"sh -c 'echo read\"\"y; exec sleep 600'\n", "ready"}, {"\x03", "^C"}, {"echo ali\"\"ve\n", "alive"},
@@ -405,25 +411,7 @@ func TestShell(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, debug.Shell, nil)
 	c := f.mustConnect(t)
-	s, err := c.NewSession()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.RequestPty("xterm", 30, 100, nil); err != nil {
-		t.Fatal(err)
-	}
-	in, err := s.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := s.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Shell(); err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewScanner(out)
+	s, in, lines := openShell(t, c)
 	await := func(want string) {
 		for lines.Scan() {
 			if strings.Contains(lines.Text(), want) {
