@@ -21,9 +21,9 @@ type ExportConsent struct {
 	Allowed export.List
 }
 
-// HeldFor returns how long a file waits before it may leave.
+// HeldFor returns how long a file waits before it may leave, under a nil consent too.
 func (c *ExportConsent) HeldFor() time.Duration {
-	if c.Hold == 0 {
+	if c == nil || c.Hold == 0 {
 		return DefaultHold
 	}
 	return c.Hold

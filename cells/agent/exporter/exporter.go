@@ -282,10 +282,7 @@ func (e *Exporter) upkeep(ctx context.Context, now time.Time) time.Duration {
 		return minPause
 	}
 	e.mu.Lock()
-	stopped, hold := e.invalid || e.consent == nil || e.consent.Off, time.Duration(0)
-	if !stopped {
-		hold = e.consent.HeldFor()
-	}
+	stopped, hold := e.invalid || e.consent == nil || e.consent.Off, e.consent.HeldFor()
 	e.mu.Unlock()
 	wait := time.Minute
 	if stopped || len(files) == 0 {

@@ -49,17 +49,14 @@ func loadExports(a *cli.App, cmd *cobra.Command, folder func() (string, error)) 
 	if err != nil {
 		return exportState{}, fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)
 	}
-	s := exportState{Release: wish.Release, Hold: cells.DefaultHold.String(), Leaves: []string{},
-		Waiting: append([]exporter.File{}, waiting...)}
 	var consent *cells.ExportConsent
-	if decided != nil && decided.Export != nil {
+	if decided != nil {
 		consent = decided.Export
-		s.Off, s.Hold = consent.Off, consent.HeldFor().String()
 	}
 	through := consent.Effective(wish.List)
-	s.Leaves = append(s.Leaves, through.Lines()...)
-	s.Asked = append([]string{}, export.Wider(wish.List, through)...)
-	return s, nil
+	return exportState{Release: wish.Release, Off: consent != nil && consent.Off, Hold: consent.HeldFor().String(),
+		Leaves: append([]string{}, through.Lines()...), Asked: append([]string{}, export.Wider(wish.List, through)...),
+		Waiting: append([]exporter.File{}, waiting...)}, nil
 }
 
 func exportListVerb(a *cli.App) *cobra.Command {
