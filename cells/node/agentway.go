@@ -22,7 +22,6 @@ type AgentWay struct {
 
 // Follow takes the way that the Secret names last, until ctx ends.
 func (a *AgentWay) Follow(ctx context.Context) {
-	p := part{options: Options{Log: a.Log}}
 	a.Secrets.Follow(ctx, ImagesName(a.Name), func(files map[string][]byte) {
 		var access imagerelay.Access
 		err := json.Unmarshal(files[accessFile], &access)
@@ -32,5 +31,5 @@ func (a *AgentWay) Follow(ctx context.Context) {
 		if err != nil {
 			a.Log.Warn().Err(err).Msg("what the agent's Secret has is refused: the agent is asked where it was before")
 		}
-	}, p.noteTrouble)
+	}, noteTrouble(a.Log))
 }

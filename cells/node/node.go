@@ -42,7 +42,6 @@ type part struct {
 	options Options
 	flags   *flagserver.Server
 	grants  *operations
-	trouble string // why the ConfigMap can't be watched, as logged; empty: it can. Only Follow's goroutine uses it
 }
 
 // Run serves flags and grants operations until ctx ends, and then returns nil. An error means that it can't serve at
@@ -91,7 +90,7 @@ func run(ctx context.Context, o Options) error {
 	})
 	all.Go(func() { p.flags.RefoldOnTime(ctx) })
 	all.Go(func() { p.flags.FetchBundles(ctx) })
-	all.Go(func() { o.Maps.Follow(ctx, o.Name, p.take, p.noteTrouble) })
+	all.Go(func() { o.Maps.Follow(ctx, o.Name, p.take, noteTrouble(o.Log)) })
 	all.Wait()
 	return nil
 }
@@ -153,19 +152,23 @@ func (p *part) take(files map[string][]byte) {
 	}
 }
 
-// noteTrouble logs once that the ConfigMap can't be watched, and once that it can again.
-func (p *part) noteTrouble(err error) {
-	text := ""
-	if err != nil {
-		text = err.Error()
+// noteTrouble returns what logs once that the ConfigMap can't be watched, and once that it can again. One goroutine
+// calls it.
+func noteTrouble(log zerolog.Logger) func(error) {
+	logged := "" // why it can't be watched; empty: it can
+	return func(err error) {
+		text := ""
+		if err != nil {
+			text = err.Error()
+		}
+		switch {
+		case text == logged:
+			return
+		case err != nil:
+			log.Warn().Err(err).Msg("the agent's ConfigMap can't be watched: what is known stays in force")
+		default:
+			log.Info().Str("before", cmp.Or(logged, "-")).Msg("the agent's ConfigMap is watched")
+		}
+		logged = text
 	}
-	switch {
-	case text == p.trouble:
-		return
-	case err != nil:
-		p.options.Log.Warn().Err(err).Msg("the agent's ConfigMap can't be watched: what is known stays in force")
-	default:
-		p.options.Log.Info().Str("before", cmp.Or(p.trouble, "-")).Msg("the agent's ConfigMap is watched")
-	}
-	p.trouble = text
 }
