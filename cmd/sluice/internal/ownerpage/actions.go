@@ -28,7 +28,6 @@ type action struct {
 	Name, Title, Effect string
 	fields              []field
 	fits                func(*State) bool // whether there is anything to do; nil: always
-	exports             bool              // it is about exports, and is offered beside them
 	// decide returns the decision for values that were typed, or what is wrong with them.
 	decide func(s *State, v url.Values, now time.Time) (owner.Decision, problems)
 	after  func(folder string) error // what is to be done in the state folder once it is decided; nil: nothing
@@ -37,12 +36,14 @@ type action struct {
 // maxValue bounds what a field takes, in bytes.
 const maxValue = 1 << 10
 
-// actions are all actions, in the order in which the page offers them.
-func actions() []action {
-	always := func(d owner.Decision) func(*State, url.Values, time.Time) (owner.Decision, problems) {
-		return func(*State, url.Values, time.Time) (owner.Decision, problems) { return d, nil }
-	}
-	return append([]action{
+// always decides the same, whatever was typed.
+func always(d owner.Decision) func(*State, url.Values, time.Time) (owner.Decision, problems) {
+	return func(*State, url.Values, time.Time) (owner.Decision, problems) { return d, nil }
+}
+
+// releaseActions are what an owner can decide on releases, in the order in which the page offers them.
+func releaseActions() []action {
+	return []action{
 		{Name: "approve", Title: "Approve a release", Effect: "The release may start here: exactly these bytes, by " +
 			"their digest. Where approval is not required, it may start without.",
 			fields: []field{{Name: "digest", Label: "Digest", Required: true, suggest: offeredDigests}},
@@ -79,12 +80,12 @@ func actions() []action {
 			fits:   func(s *State) bool { return !s.Decided.Approval }, decide: always(owner.RequireApproval(true))},
 		{Name: "approval-off", Title: "Require no approval", Effect: "Releases start without your approval.",
 			fits: func(s *State) bool { return s.Decided.Approval }, decide: always(owner.RequireApproval(false))},
-	}, exportActions()...)
+	}
 }
 
 // actionOf returns an action by its name; nil: there is none.
 func actionOf(name string) *action {
-	all := actions()
+	all := append(releaseActions(), exportActions()...)
 	if i := slices.IndexFunc(all, func(a action) bool { return a.Name == name }); i >= 0 {
 		return &all[i]
 	}

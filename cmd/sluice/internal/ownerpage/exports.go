@@ -36,16 +36,12 @@ func (s *State) exportsAreOff() bool { return s.Decided.Export != nil && s.Decid
 // exported shows what leaves the cell, what the release asks for, and the files that wait.
 func exported(s *State, at place) markup.HTML {
 	leaves, asked := s.through()
-	held := cells.DefaultHold
-	if s.Decided.Export != nil {
-		held = s.Decided.Export.HeldFor()
-	}
 	is := ui.State("none", "nothing leaves")
 	switch {
 	case s.exportsAreOff():
 		is = ui.State("held", "off: nothing leaves")
 	case len(leaves.Lines()) > 0:
-		is = ui.State("updating", "leaves "+words.ExactDuration(held)+" after it was measured")
+		is = ui.State("updating", "leaves "+words.ExactDuration(s.Decided.Export.HeldFor())+" after it was measured")
 	}
 	parts := []markup.HTML{ui.Facts([2]markup.HTML{"Now", is},
 		[2]markup.HTML{"Asked by", ui.Text(s.Exports.Wish.Release)})}
@@ -53,15 +49,8 @@ func exported(s *State, at place) markup.HTML {
 	if len(asked) > 0 {
 		parts = append(parts, listed("Asked for, and stays here until you agree", "+ ", asked))
 	}
-	var items []markup.HTML
-	for _, a := range actions() {
-		if a.exports && (a.fits == nil || a.fits(s)) {
-			items = append(items, markup.Element("li", nil, button("", at.action(a.Name), a.Title+"…")))
-		}
-	}
-	parts = append(parts, markup.Element("nav", markup.Attributes{"aria-label", "What you can do about exports"},
-		ui.Element("ul", "actions", items...)), waitingFiles(s, at), ui.Command(at.command("export", "list")))
-	return markup.Join(parts...)
+	return markup.Join(append(parts, offers(s, at, "What you can do about exports", exportActions()),
+		waitingFiles(s, at), ui.Command(at.command("export", "list")))...)
 }
 
 // listed shows lines of a list, with a mark before each.
@@ -126,10 +115,10 @@ func (s *Site) serveExport(w http.ResponseWriter, r *http.Request) {
 	s.write(w, http.StatusOK, framed(out, s.at, now))
 }
 
-// exportActions are what an owner can decide on exports.
+// exportActions are what an owner can decide on exports, in the order in which the page offers them.
 func exportActions() []action {
 	return []action{
-		{Name: "approve-export", Title: "Agree to what is asked for", exports: true,
+		{Name: "approve-export", Title: "Agree to what is asked for",
 			Effect: "What the release that runs asks for may leave this cell, and nothing else. A later release that " +
 				"asks for more exports what you agreed to, until you agree again.",
 			fields: []field{{Name: "release", Label: "Release", Required: true, suggest: func(s *State) []string {
@@ -146,7 +135,7 @@ func exportActions() []action {
 				}
 				return owner.ApproveExport(s.Exports.Wish.Release, s.Exports.Wish.List), nil
 			}},
-		{Name: "hold-export", Title: "Change how long files are held", exports: true,
+		{Name: "hold-export", Title: "Change how long files are held",
 			Effect: "A file waits here for so long before it leaves, and you can read it meanwhile.",
 			fields: []field{{Name: "hold", Label: "For how long", Required: true, Hint: "Such as 15m or 1h."}},
 			decide: func(_ *State, v url.Values, _ time.Time) (owner.Decision, problems) {
@@ -160,13 +149,10 @@ func exportActions() []action {
 				}
 				return owner.HoldExport(hold), nil
 			}},
-		{Name: "export-off", Title: "Let nothing leave", exports: true,
+		{Name: "export-off", Title: "Let nothing leave",
 			Effect: "Within two seconds nothing leaves any more, and what waits is removed. The vendor sees that " +
 				"something is missing.",
-			fits: func(s *State) bool { return !s.exportsAreOff() },
-			decide: func(*State, url.Values, time.Time) (owner.Decision, problems) {
-				return owner.StopExport(), nil
-			},
+			fits: func(s *State) bool { return !s.exportsAreOff() }, decide: always(owner.StopExport()),
 			after: func(folder string) error { // the agent does so too, if it lives
 				if _, err := exporter.Drop(folder); err != nil {
 					return fmt.Errorf("it is decided, but what waits could not be removed by this page: %w", err)

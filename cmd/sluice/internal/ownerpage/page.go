@@ -78,7 +78,8 @@ func overview(s *State, at place, done *outcome, now time.Time) *ui.Frame {
 	add("headline", ui.Heading(cellName(s)+" ", stateOf(s)), ui.Paragraph("lead", markup.Text(summary(s))))
 	add("faults", faults(s)...)
 	add("offered", anchor("offered", "What is offered"), offered(s, at))
-	add("decided", anchor("decided", "What you decided"), decided(s, at, now), offers(s, at))
+	add("decided", anchor("decided", "What you decided"), decided(s, at, now),
+		offers(s, at, "What you can do", releaseActions()))
 	add("runs", anchor("runs", "What runs"), runs(s))
 	add("operations", anchor("maintenance", "Maintenance"), operations(s.Maintenance, s.Decided.Maintenance),
 		ui.Command(at.command("maintenance", "show")))
@@ -304,16 +305,15 @@ func windowTable(all []window.Window, at place, now time.Time) markup.HTML {
 		rows)
 }
 
-// offers leads to the actions that make sense now.
-func offers(s *State, at place) markup.HTML {
+// offers leads to those of the actions that make sense now.
+func offers(s *State, at place, label string, all []action) markup.HTML {
 	var items []markup.HTML
-	for _, a := range actions() {
-		if !a.exports && (a.fits == nil || a.fits(s)) {
+	for _, a := range all {
+		if a.fits == nil || a.fits(s) {
 			items = append(items, markup.Element("li", nil, button("", at.action(a.Name), a.Title+"…")))
 		}
 	}
-	return markup.Element("nav", markup.Attributes{"aria-label", "What you can do"},
-		ui.Element("ul", "actions", items...))
+	return markup.Element("nav", markup.Attributes{"aria-label", label}, ui.Element("ul", "actions", items...))
 }
 
 // runs shows what runs, what is being applied, and what failed.
