@@ -28,7 +28,7 @@ func renderChannel(m *Model, p *Page, f Facts) {
 	p.add("headline", append(title, headLine(m, c), requestOf(m, c), conditionsOf(m, c))...)
 	p.add("actions", m.offersOfChannel(c))
 	r := m.rollouts()[c.Name]
-	p.add("trouble", troubleOf(m, c.Name, &r))
+	p.add("trouble", troubleOf(m, c, &r))
 	p.add("rollout", wavesOf(m, &r))
 	p.add("waits", ui.Subheading("What waits, and for what"), waitsOrNothing(m, c), waitingCells(m, c.Name, &r),
 		ui.Command(words.Shell("sluice", "why", c.Name)))
@@ -57,8 +57,8 @@ func waitsOrNothing(m *Model, c view.ChannelStatus) markup.HTML {
 	return ui.Paragraph("soft", "Nothing keeps a release from this channel.")
 }
 
-// troubleOf lists the cells that failed or stalled on the head, first of all that the page says.
-func troubleOf(m *Model, channel string, r *plan.Progress) markup.HTML {
+// troubleOf lists the cells that failed or stalled on the head, and those that are ill: the first that the page says.
+func troubleOf(m *Model, c view.ChannelStatus, r *plan.Progress) markup.HTML {
 	var parts []markup.HTML
 	list := func(shape, title string, names []string) {
 		if len(names) > 0 {
@@ -69,39 +69,38 @@ func troubleOf(m *Model, channel string, r *plan.Progress) markup.HTML {
 	}
 	list("failing", "failed on "+r.Release, r.Failed)
 	list("silent", "stalled on "+r.Release, r.Stalled)
-	ill := illCells(m, channel)
-	if len(parts) == 0 {
-		if ill != "" {
-			ill = ui.Subheading("What is wrong") + ill
-		}
-		return ill
+	parts = append(parts, illCells(m, c))
+	if n := len(r.Failed) + len(r.Stalled); n > 0 {
+		parts = append(parts, ui.Paragraph("soft", markup.Text(fmt.Sprintf(
+			"%d of %d allowed failures; one more than allowed stops the rollout", n, r.Budget))),
+			ui.Bar(max(r.Budget, n), ui.Share{Class: "failing", N: n}))
 	}
-	parts = append(parts, ill)
-	allowed := fmt.Sprintf("%d of %d allowed failures; one more than allowed stops the rollout",
-		len(r.Failed)+len(r.Stalled), r.Budget)
-	return ui.Subheading("What is wrong") + markup.Join(parts...) + ui.Paragraph("soft", markup.Text(allowed)) +
-		ui.Bar(max(r.Budget, len(r.Failed)+len(r.Stalled)), ui.Share{Class: "failing", N: len(r.Failed) +
-			len(r.Stalled)})
+	trouble := markup.Join(parts...)
+	if trouble == "" {
+		return ""
+	}
+	return ui.Subheading("What is wrong") + trouble
 }
 
 // illCells lists the cells of a channel that are failing, shut out or silent, with what they say.
-func illCells(m *Model, channel string) markup.HTML {
+func illCells(m *Model, c view.ChannelStatus) markup.HTML {
 	var items []markup.HTML
 	n := 0
 	for _, condition := range []view.Condition{view.ConditionFailing, view.ConditionShutOut, view.ConditionSilent} {
-		for _, c := range m.status().Cells {
-			if c.Channel != channel || c.Condition != condition {
-				continue
-			}
-			if n++; n > maxListed {
+		if c.Counts[condition] == 0 {
+			continue // most channels are well: the cells of all channels are not gone through for them
+		}
+		n += c.Counts[condition]
+		for _, cell := range m.status().Cells {
+			if cell.Channel != c.Name || cell.Condition != condition || len(items) == maxListed {
 				continue
 			}
 			says := markup.HTML("")
-			if c.Message != "" {
-				says = markup.Text(" – " + words.OneLine(c.Message))
+			if cell.Message != "" {
+				says = markup.Text(" – " + words.OneLine(cell.Message))
 			}
 			items = append(items, ui.Element("li", "", ui.State(shapeOfCondition(condition), string(condition)),
-				ui.Element("span", "", link(Cell, c.Name), says)))
+				ui.Element("span", "", link(Cell, cell.Name), says)))
 		}
 	}
 	if n == 0 {

@@ -63,12 +63,13 @@ func prose(text string) markup.HTML {
 
 // nextInstant returns where the first instant of a text is, as words.FormatTime writes it; a zero at: there is none.
 func nextInstant(text string) (from, until int, at time.Time) {
-	const length = len("2006-01-02T15:04:05Z")
+	const layout = "2006-01-02T15:04:05Z"
+	const length = len(layout)
 	for ; from+length <= len(text); from++ {
 		if text[from+length-1] != 'Z' || text[from+10] != 'T' {
 			continue
 		}
-		if at, err := time.Parse("2006-01-02T15:04:05Z", text[from:from+length]); err == nil {
+		if at, err := time.Parse(layout, text[from:from+length]); err == nil {
 			return from, from + length, at
 		}
 	}

@@ -142,9 +142,9 @@ func addFlags(m *Model, add func(moment)) {
 
 // renderAxis draws the moments of the time ahead, a track for each kind.
 func renderAxis(m *Model, all []moment) markup.HTML {
-	from := m.view.Plan.Now
+	from, shown := m.view.Plan.Now, all[:min(len(all), pageRows)]
 	until := from.Add(time.Hour)
-	for _, x := range all[:min(len(all), pageRows)] {
+	for _, x := range shown {
 		last := x.at
 		if x.until.After(last) {
 			last = x.until
@@ -159,26 +159,34 @@ func renderAxis(m *Model, all []moment) markup.HTML {
 	c := ui.Chart{Label: "What happens when; the table below says the same", From: from,
 		Until: until.Add(until.Sub(from) / 20)}
 	for _, lane := range lanesOfWhen() {
-		t := ui.Track{Name: lane}
-		class := "known"
-		if lane == predictedLane {
-			class = "predicted"
-		}
-		for _, x := range all[:min(len(all), pageRows)] {
-			if n := len(t.Spans) - 1; x.lane == lane && n >= 0 && x.until.IsZero() && t.Spans[n].Until.IsZero() &&
-				x.at.Equal(t.Spans[n].From) { // of one instant, one mark
-				t.Spans[n].Inside += ", " + x.plain
-				t.Spans[n].Title = x.plain + ", " + t.Spans[n].Title
-			} else if x.lane == lane {
-				t.Spans = append(t.Spans, ui.Span{From: x.at, Until: x.until, Class: class, Inside: x.plain,
-					Title: x.plain + ", " + x.at.UTC().Format(time.RFC3339)})
-			}
-		}
-		if len(t.Spans) > 0 {
+		if t := trackOf(lane, shown); len(t.Spans) > 0 {
 			c.Tracks = append(c.Tracks, t)
 		}
 	}
 	legend := ui.Element("ul", "legend", markup.Element("li", nil, ui.Swatch("known"), "known"),
 		markup.Element("li", nil, ui.Swatch("predicted"), "dashed: predicted"))
 	return c.Render() + legend
+}
+
+// trackOf returns the track of one kind of moments. What happens at one instant has one mark.
+func trackOf(lane string, all []moment) ui.Track {
+	t, class := ui.Track{Name: lane}, "known"
+	if lane == predictedLane {
+		class = "predicted"
+	}
+	for _, x := range all {
+		if x.lane != lane {
+			continue
+		}
+		next := ui.Span{From: x.at, Until: x.until, Class: class, Inside: x.plain,
+			Title: x.plain + ", " + x.at.UTC().Format(time.RFC3339)}
+		n := len(t.Spans) - 1
+		if n < 0 || !x.until.IsZero() || !t.Spans[n].Until.IsZero() || !x.at.Equal(t.Spans[n].From) {
+			t.Spans = append(t.Spans, next)
+			continue
+		}
+		t.Spans[n].Inside += ", " + x.plain
+		t.Spans[n].Title = x.plain + ", " + t.Spans[n].Title
+	}
+	return t
 }
