@@ -88,10 +88,10 @@ const besideDot = 10
 // beside returns the text of an instant, after it or before it, where there is room in its track; nothing if there is
 // none.
 func (c *Chart) beside(all []Span, k, y int) markup.HTML {
-	x, width := c.X(all[k].From), int(float64(utf8.RuneCountInString(all[k].Inside))*letterWidth)
+	x, width := c.X(all[k].From), int(widthOf(all[k].Inside))
 	from, until := ChartLeft, ChartRight
 	if k > 0 {
-		from = c.X(all[k-1].From) + besideDot + int(float64(utf8.RuneCountInString(all[k-1].Inside))*letterWidth)
+		from = c.X(all[k-1].From) + besideDot + int(widthOf(all[k-1].Inside))
 		if !all[k-1].Until.IsZero() {
 			from = c.X(all[k-1].Until)
 		}
@@ -160,11 +160,14 @@ func (c *Chart) renderSpan(s Span, y int) markup.HTML {
 	}
 	bar := markup.Element("rect", markup.Attributes{"class", "span " + s.Class, "x", strconv.Itoa(x), "y",
 		strconv.Itoa(y - high/2), "width", strconv.Itoa(width), "height", strconv.Itoa(high)}, title)
-	if s.Inside == "" || s.Thin || float64(utf8.RuneCountInString(s.Inside))*letterWidth+8 > float64(width) {
+	if s.Inside == "" || s.Thin || widthOf(s.Inside)+8 > float64(width) {
 		return bar
 	}
 	return bar + SVGText("inside", x+4, y+4, s.Inside)
 }
+
+// widthOf returns about how wide a text is drawn.
+func widthOf(text string) float64 { return float64(utf8.RuneCountInString(text)) * letterWidth }
 
 // SVGText returns text at a place.
 func SVGText(class string, x, y int, text string) markup.HTML {
