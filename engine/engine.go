@@ -62,6 +62,7 @@ type Engine struct {
 	tickMu            sync.Mutex // held for a whole tick; guards the fields below
 	host              hostCalls
 	desired           *plan.Desired
+	memory            plan.Memory
 	audit             auditReader
 	recordedSequences map[string]int64 // by channel: the newest decision that the store knows
 	refusalCounts     map[string]int   // by channel: refused pushes in a row

@@ -331,7 +331,7 @@ func (e *Engine) makePlan() (plan.Plan, *view.View) {
 	obs.Warming = findWarming(e.desired, e.opts.Warming)
 	obs.Clock = e.clocks.compareClocks(began, now, obs)
 	notes := e.host.tellSlowPush(obs)
-	p := plan.Make(e.desired, obs, now)
+	p := e.memory.Make(e.desired, obs, now)
 	e.counters.plans.observeSince(began)
 	return p, &view.View{Desired: e.desired, Observed: obs, Plan: p, PlanDuration: time.Since(began), HostNotes: notes}
 }

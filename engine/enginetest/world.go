@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"maps"
 	"path"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -36,6 +37,7 @@ type World struct {
 	Signs     map[string]string // the key that signs an author's commits; the engine's author is "sluice"
 	Now       time.Time
 	Obs       plan.Observed
+	memory    plan.Memory
 	Signer    *trust.Signer // signs heads for cells; nil: nothing does
 }
 
@@ -170,7 +172,17 @@ func (w *World) Desired() *plan.Desired {
 
 func (w *World) Plan() plan.Plan {
 	w.T.Helper()
-	return plan.Make(w.Desired(), &w.Obs, w.Now)
+	return w.make(w.Desired())
+}
+
+// make makes a plan with and without memory of the plans before, which must be the same.
+func (w *World) make(d *plan.Desired) plan.Plan {
+	w.T.Helper()
+	p := w.memory.Make(d, &w.Obs, w.Now)
+	if want := plan.Make(d, &w.Obs, w.Now); !reflect.DeepEqual(p, want) {
+		w.T.Fatalf("at %s, with memory:\n%+v\nwithout:\n%+v", w.Now.Format(time.RFC3339), p, want)
+	}
+	return p
 }
 
 // Progress returns how far a channel's head has come.
@@ -184,7 +196,7 @@ func (w *World) Progress(channel string) plan.Progress {
 func (w *World) Run() plan.Plan {
 	w.T.Helper()
 	d := w.Desired()
-	p := plan.Make(d, &w.Obs, w.Now)
+	p := w.make(d)
 	plan.Carry(&w.Obs, &p)
 	chain, _, err := plan.Drafts(d, p, w.Signer)
 	if err != nil {

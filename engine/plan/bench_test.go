@@ -2,6 +2,8 @@ package plan_test
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
 
 	. "github.com/sluice-cd/sluice/engine/enginetest"
@@ -16,6 +18,15 @@ func BenchmarkMake(b *testing.B) {
 		b.Run(fmt.Sprintf("cells=%d", n), func(b *testing.B) {
 			for b.Loop() {
 				sink = plan.Make(d, o, Start)
+			}
+		})
+		names := slices.Sorted(maps.Keys(o.Cells))
+		b.Run(fmt.Sprintf("cells=%d/remembered", n), func(b *testing.B) {
+			var memory plan.Memory
+			for i := 0; b.Loop(); i++ { // one cell has reported
+				s := *o.Cells[names[i%n]]
+				o.Cells[s.Name] = &s
+				sink = memory.Make(d, o, Start)
 			}
 		})
 	}

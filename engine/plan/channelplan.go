@@ -13,12 +13,12 @@ import (
 type channelPlan struct {
 	*Channel
 	planner      *planner
-	states       []*CellState // of Channel.Cells, in the same order; nil: the cell never reported
-	cohort       *Cohort      // the cells that count for the head (R9); nil: learn has not run, or there is no head
-	wavesThrough int          // how many waves of the head were through before this plan
-	tally        *tally       // nil until learn has run
-	rollout      *rollout     // of the head; nil: no head, or no policy was ever in force
-	barrier      *barrier     // set by findBarrier
+	memory       *channelMemory
+	cohort       *Cohort  // the cells that count for the head (R9); nil: learn has not run, or there is no head
+	wavesThrough int      // how many waves of the head were through before this plan
+	tally        *tally   // nil until learn has run
+	rollout      *rollout // of the head; nil: no head, or no policy was ever in force
+	barrier      *barrier // set by findBarrier
 	dispute
 }
 
@@ -181,14 +181,26 @@ func (s *standing) addRequest(c *channelPlan) {
 
 func (s *standing) addPauses(c *channelPlan) {
 	for i, cell := range c.Cells {
-		if v, _ := s.planner.judgeSupport(cell, c.tally.cells[i].last); v.Gate != "" {
+		t := &c.tally.cells[i]
+		if t.recall(s.planner, unpaused) {
+			continue
+		}
+		before, paused := s.planner.asks, false
+		add := func(v channels.Verdict) {
 			s.add(c, cell.Name, "", v)
+			paused = true
+		}
+		if v, _ := s.planner.judgeSupport(cell, t.last); v.Gate != "" {
+			add(v)
 		}
 		if cell.Paused != "" {
-			s.add(c, cell.Name, "", channels.Blocked("paused", reason.CellPaused, cell.Paused))
+			add(channels.Blocked("paused", reason.CellPaused, cell.Paused))
 		}
-		if o := c.tally.cells[i].last; o != nil && o.Owner != nil && o.Owner.Paused != "" {
-			s.add(c, cell.Name, "", channels.Blocked("owner", reason.OwnerPaused, o.Owner.Paused))
+		if t.last != nil && t.last.Owner != nil && t.last.Owner.Paused != "" {
+			add(channels.Blocked("owner", reason.OwnerPaused, t.last.Owner.Paused))
+		}
+		if !paused {
+			t.remember(s.planner, unpaused, before)
 		}
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/internal/reason"
-	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -26,17 +25,16 @@ type headGrants struct {
 	offers []Offer
 }
 
-// offerIfFree offers the head to a cell that has a slot already or can get one. Else it returns the verdict that blocks
-// the cell.
-func (g *granter) offerIfFree(n *waitingCell) (v channels.Verdict) {
+// offerIfFree offers the head to a cell that has a slot already or can get one. It reports whether the cell has.
+func (g *granter) offerIfFree(n *waitingCell) bool {
 	if !n.hasSlot && g.freeSlots == 0 {
-		return channels.Blocked("maxInFlight", reason.Slots, words.Count(g.channel.Valid.Rollout.MaxInFlight, "cell"))
+		return false
 	}
 	if !n.hasSlot {
 		g.freeSlots--
 	}
 	g.addOffer(n, !n.hasSlot)
-	return v
+	return true
 }
 
 func (g *granter) addOffer(n *waitingCell, slot bool) {

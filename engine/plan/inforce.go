@@ -42,6 +42,9 @@ func (c *channelPlan) findDispute() {
 	c.compareCells()
 	c.weighClaims()
 	c.acceptClaims()
+	if c.lost != nil || c.most != nil || len(c.ahead) > 0 {
+		c.memory = new(Memory).recall(c.planner, c.Channel) // what holds without the dispute does not count
+	}
 	if c.lost == nil {
 		return
 	}
@@ -95,11 +98,14 @@ func (d *dispute) compareCells() {
 			"it was decided before")
 	}
 	for i, cell := range c.Cells {
-		s := c.states[i]
-		if s == nil {
+		t := &c.memory.cells[i]
+		s := t.last
+		if s == nil || t.has(agrees) {
 			continue
 		}
+		t.found |= agrees
 		if isIn(s.Granted, c.Name) && c.contradicts(s.Granted.Sequence, s.Granted.Digest) {
+			t.found &^= agrees
 			lose(headOf(s.Granted), s.GrantedAt, cell.Name+" was granted it")
 		}
 		if cell.Identity.Revoked || cell.Identity.Quarantined != "" {
@@ -108,6 +114,7 @@ func (d *dispute) compareCells() {
 		for _, a := range []*cells.Assignment{s.Applying, s.Running} {
 			if isIn(a, c.Name) && a.Epoch >= cell.Identity.Epoch && c.contradicts(a.Sequence, a.Digest) &&
 				!s.grantExplains(a) {
+				t.found &^= agrees
 				d.ahead = append(d.ahead, claim{cell, headOf(a)})
 				break
 			}

@@ -98,6 +98,7 @@ type CellState struct {
 	watched bool
 	// When this process received the report, by its own monotonic clock; zero: another process did.
 	receivedAt time.Time
+	live       bool // see SetLive
 }
 
 // Gap is a time since a cell first ran its digest that no soak counts, by receipt.
@@ -250,8 +251,23 @@ func (o *Observed) AssumeGrants(d *Desired) {
 // Stored returns s as a store returns it: without what only the process that received the report knows.
 func (s *CellState) Stored() *CellState {
 	c := *s
-	c.watched, c.receivedAt = false, time.Time{}
+	c.watched, c.receivedAt, c.live = false, time.Time{}, false
 	return &c
+}
+
+// SetLive sets whether the cell is that of a model and reports all the time: at any instant it has just reported, and
+// has soaked since HealthySince.
+func (s *CellState) SetLive(live bool) { s.live = live }
+
+// Heard returns when the cell reported last, as of now, and for how long it had soaked by then.
+func (s *CellState) Heard(now time.Time) (last time.Time, soaked time.Duration) {
+	switch {
+	case !s.live:
+		return s.LastReport, s.Soaked
+	case s.HealthySince.IsZero():
+		return now, s.Soaked
+	}
+	return now, now.Sub(s.HealthySince)
 }
 
 // SetWatched sets whether the time since the cell's last report counts: it does if this process has been listening

@@ -3,13 +3,14 @@
 // Make decides. Its inputs are what the repository says at one commit (Desired), what was observed (Observed) and the
 // time; equal inputs make equal Plans, byte for byte. The engine's loop, the API, the commands plan, why and simulate,
 // and the golden tests all use the same Plan. Build makes a Desired from files and from History, which folds commits.
+// A Memory makes the same Plans more quickly, one after the other, for it looks only at cells whose state was replaced.
 // ReportArrival.Fold folds a report into a cell's observed state, and Carry applies a Plan to an Observed. Drafts turns
 // a Plan into commits.
 //
 // The package does no I/O except on the fs.FS it is passed, reads no clock and starts no goroutine.
 //
-// Several goroutines may read a Plan or a Desired: neither changes after Make or Build has returned. An Observed and a
-// History belong to the goroutine that holds them.
+// Several goroutines may read a Plan or a Desired: neither changes after Make or Build has returned. An Observed, a
+// Memory and a History belong to the goroutine that holds them.
 package plan
 
 import (

@@ -63,7 +63,7 @@ type Waiting struct {
 // Rollouts returns how far each channel's head has come, upstreams first; with a channel's name, only that channel's.
 // made is the plan that Make made of d and o.
 func Rollouts(d *Desired, o *Observed, made *Plan, channel string) []Progress {
-	p := newPlanner(d, o, made.Now)
+	p := newPlanner(d, o, made.Now, new(Memory))
 	all := []Progress{}
 	for _, name := range d.Order {
 		if channel != "" && channel != name {

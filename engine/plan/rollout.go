@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/internal/words"
@@ -16,9 +17,8 @@ type rollout struct {
 	progress waveProgress
 	// Progress as of the cells that have the head already; enqueueWaiting adds the waiting cells to it
 	withoutWaiting waveProgress
-	hotfixOpen     bool               // the head's hotfix is still open (R17)
-	waiting        []waitingCell      // cells that lack their head, sorted by name
-	held           []channels.Verdict // by index in waiting: the verdict that holds the cell; no gate: none
+	hotfixOpen     bool          // the head's hotfix is still open (R17)
+	waiting        []waitingCell // cells that lack their head, sorted by name
 	// By index of cell: 1 + the index in waiting of a cell that waits for the head in its wave order; 0: not in the
 	// queue.
 	queue []int32
@@ -81,7 +81,17 @@ func (r *rollout) dropForward() bool {
 	return all
 }
 
-// classifyCells walks over the cells once and finds out which lack the head, and how the others do on it.
+// class says what a cell is to the head's rollout.
+type class uint8
+
+const (
+	aside      class = iota // it counts for nothing now
+	lacksHead               // it lacks its head
+	hasHead                 // it was granted the head, or runs it
+	failedHead              // it was granted the head, and failed it
+)
+
+// classifyCells finds out which cells lack the head, and how the others do on it.
 func (r *rollout) classifyCells() {
 	c, p := r.channel, r.channel.planner
 	if r.goesByWaves() {
@@ -93,46 +103,74 @@ func (r *rollout) classifyCells() {
 		provenHead = r.provenHead()
 	}
 	for i, cell := range c.Cells {
-		s, outcome := c.tally.cells[i].last, c.tally.cells[i].outcome
-		if s == nil || c.isAhead(cell) {
-			continue // it gets a grant once it has reported, and what the branch can explain
-		}
-		failedHead := outcome != works
-		head := r.headFor(s, provenHead)
-		retry := retryIsDue(cell, s, head)
-		if !retry && r.runsGrant(cell, s, head) { // the usual case
-			if failedHead || p.inContact(s) {
-				r.progress.addOffered(c, i, s, failedHead)
-			}
-			continue
-		}
-		if step, v := r.stepTo(cell, s); step != nil && head == c.Effective {
-			head, retry = step, retryIsDue(cell, s, step)
-			r.cellVerdicts = append(r.cellVerdicts, v)
-		}
-		hasSlot := false
-		if c.offerLapsed(s) {
-			p.plan.Learned.Lapsed = append(p.plan.Learned.Lapsed, cell.Name)
-			s = WithoutGrant(s)
-		} else if hasSlot = c.usesSlot(s); hasSlot {
-			r.slotsInUse++
-			if v, stalled := r.judgeStall(cell, s); stalled {
-				r.cellVerdicts = append(r.cellVerdicts, v)
+		t := &c.tally.cells[i]
+		n := waitingCell{cell: cell, index: i, state: t.last}
+		if !t.recall(p, classified) {
+			t.found &^= judged
+			before, slots := p.asks, r.slotsInUse
+			told := len(r.cellVerdicts) + len(p.plan.Learned.Lapsed)
+			r.classify(&n, t, provenHead)
+			if t.has(counted) && slots == r.slotsInUse && told == len(r.cellVerdicts)+len(p.plan.Learned.Lapsed) {
+				t.remember(p, classified, before)
 			}
 		}
-		if retry || !r.hasGrant(cell, s, head) {
-			r.waiting = append(r.waiting, waitingCell{cell, i, s, head, hasSlot})
-			continue
+		switch t.class {
+		case lacksHead:
+			n.head = t.head
+			r.waiting = append(r.waiting, n)
+		case hasHead, failedHead:
+			r.progress.addOffered(i, t, t.class == failedHead, p.now)
 		}
-		v, failed := r.failedGrant(cell, s, head)
-		if failed {
+	}
+}
+
+// classify sets the class of a cell and what belongs to it, in n and t.
+func (r *rollout) classify(n *waitingCell, t *cellTally, provenHead *EffectiveHead) {
+	c, p := r.channel, r.channel.planner
+	cell, s := n.cell, n.state
+	t.class, t.head = aside, nil
+	if s == nil || c.isAhead(cell) {
+		return // it gets a grant once it has reported, and what the branch can explain
+	}
+	t.soaks = s.Digest == c.Effective.Digest && s.State == cells.StateHealthy
+	has := hasHead
+	if t.outcome != works {
+		has = failedHead
+	}
+	head := r.headFor(s, provenHead)
+	retry := retryIsDue(cell, s, head)
+	if !retry && r.runsGrant(cell, s, head) { // the usual case
+		if has == failedHead || p.inContact(s) {
+			t.class = has
+		}
+		return
+	}
+	if step, v := r.stepTo(cell, s); step != nil && head == c.Effective {
+		head, retry = step, retryIsDue(cell, s, step)
+		r.cellVerdicts = append(r.cellVerdicts, v)
+	}
+	if c.offerLapsed(s) {
+		p.plan.Learned.Lapsed = append(p.plan.Learned.Lapsed, cell.Name)
+		s = WithoutGrant(s)
+		n.state = s
+	} else if n.hasSlot = c.usesSlot(s); n.hasSlot {
+		r.slotsInUse++
+		if v, stalled := r.judgeStall(cell, s); stalled {
 			r.cellVerdicts = append(r.cellVerdicts, v)
-		} else if v, waits := r.judgeMaintenance(cell, s); waits {
-			r.cellVerdicts = append(r.cellVerdicts, v)
 		}
-		if head == c.Effective && (failedHead || !failed && (hasSlot || p.inContact(s))) {
-			r.progress.addOffered(c, i, s, failedHead)
-		}
+	}
+	if retry || !r.hasGrant(cell, s, head) {
+		t.class, t.head = lacksHead, head
+		return
+	}
+	v, failed := r.failedGrant(cell, s, head)
+	if failed {
+		r.cellVerdicts = append(r.cellVerdicts, v)
+	} else if v, waits := r.judgeMaintenance(cell, s); waits {
+		r.cellVerdicts = append(r.cellVerdicts, v)
+	}
+	if head == c.Effective && (has == failedHead || !failed && (n.hasSlot || p.inContact(s))) {
+		t.class = has
 	}
 }
 
@@ -148,28 +186,51 @@ func (r *rollout) enqueueWaiting() {
 	c := r.channel
 	r.progress = r.withoutWaiting
 	if len(r.waiting) == 0 {
-		r.held, r.queue, r.outOfQueue = nil, nil, nil
+		r.queue, r.outOfQueue = nil, nil
 		return
 	}
-	r.held, r.queue, r.outOfQueue = make([]channels.Verdict, len(r.waiting)), make([]int32, len(c.Cells)), nil
+	r.queue, r.outOfQueue = make([]int32, len(c.Cells)), nil
+	byHotfix := c.memory.hotfixOpen == r.hotfixOpen
 	for i := range r.waiting {
 		n := &r.waiting[i]
-		r.held[i] = r.judgeCell(n)
+		t := &c.tally.cells[n.index]
+		if !byHotfix {
+			t.found &^= judged
+		}
+		r.judge(n, t)
 		switch {
-		case r.held[i].Gate != "":
-			if g := r.held[i].Gate; (g == "owner" || g == "window") && n.head == c.Effective &&
+		case t.held != nil:
+			if g := t.held.Gate; (g == "owner" || g == "window") && n.head == c.Effective &&
 				!c.tally.isExcluded(n.index) {
 				r.progress.awaiting++
 			}
-		case n.needsNothing():
+		case t.needsNothing:
 			r.outOfQueue = append(r.outOfQueue, i)
-			r.progress.addOffered(c, n.index, n.state, false)
+			r.progress.addOffered(n.index, t, false, c.planner.now)
 		case n.head != c.Effective:
 			r.outOfQueue = append(r.outOfQueue, i)
 		default:
 			r.queue[n.index] = int32(i) + 1
 			r.progress.addReady(n.index)
 		}
+	}
+	c.memory.hotfixOpen = r.hotfixOpen
+}
+
+// judge sets whether anything holds a cell back from its head. A cell that comes from another channel is judged anew in
+// each plan: what that channel's history is may be in dispute.
+func (r *rollout) judge(n *waitingCell, t *cellTally) {
+	p := r.channel.planner
+	if t.recall(p, judged) {
+		return
+	}
+	before := p.asks
+	t.held, t.needsNothing = nil, n.needsNothing()
+	if v := r.judgeCell(n); v.Gate != "" {
+		t.held = &v
+	}
+	if t.has(classified) && t.inChannel != nil {
+		t.remember(p, judged, before)
 	}
 }
 
@@ -179,41 +240,61 @@ func (r *rollout) grantWaiting() {
 	if len(r.waiting) == 0 {
 		return
 	}
-	c, waiting, held := r.channel, r.waiting, r.held
+	c := r.channel
 	g := granter{channel: c, freeSlots: r.freeSlots(), byRelease: map[string]*headGrants{}}
+	places := make([]int32, len(r.waiting)) // of cells that get nothing, in the queue; 0: it gets something; noPlace
 	for _, i := range r.outOfQueue {
-		if n := &waiting[i]; n.needsNothing() {
+		if n := &r.waiting[i]; n.needsNothing() {
 			g.addOffer(n, false)
-		} else {
-			held[i] = g.offerIfFree(n)
+		} else if !g.offerIfFree(n) {
+			places[i] = noPlace
 		}
 	}
 	place := r.progress.offered
-	reasons := newReasonWriter(&r.progress, len(waiting))
 	for _, cellIndex := range c.waveOrder().indexes {
 		i := r.queue[cellIndex] - 1
 		if i < 0 {
 			continue
 		}
 		place++
-		if place > r.progress.allowed {
-			held[i] = channels.Verdict{
+		if place > r.progress.allowed || !g.offerIfFree(&r.waiting[i]) {
+			places[i] = int32(place)
+		}
+	}
+	r.blockWaiting(places)
+	g.addActions(r.progress.openWave)
+}
+
+// noPlace is the place of a cell that is not in the queue, and finds no free slot.
+const noPlace = -1
+
+// blockWaiting adds a verdict for each waiting cell that gets nothing: the one that holds it, or one about its place.
+func (r *rollout) blockWaiting(places []int32) {
+	c, p := r.channel, r.channel.planner
+	p.plan.Blocked = slices.Grow(p.plan.Blocked, len(r.waiting))
+	reasons := newReasonWriter(&r.progress, len(r.waiting))
+	full := channels.Blocked("maxInFlight", reason.Slots, words.Count(c.Valid.Rollout.MaxInFlight, "cell"))
+	for i := range r.waiting {
+		n, place := &r.waiting[i], int(places[i])
+		v := full
+		switch held := c.tally.cells[n.index].held; {
+		case held != nil:
+			v = *held
+		case place == 0:
+			continue
+		case place == noPlace:
+		case place > r.progress.allowed:
+			v = channels.Verdict{
 				Gate: "wave", Code: reason.Wave, Until: r.progress.opensAt(r.progress.waveAt(place)),
 			}
-			reasons.writeWave(int(i), place)
-		} else if held[i] = g.offerIfFree(&waiting[i]); held[i].Gate != "" {
-			reasons.writeCap(int(i), place, held[i].Reason)
+			reasons.writeWave(len(p.plan.Blocked), place)
+		default:
+			reasons.writeCap(len(p.plan.Blocked), place, full.Reason)
 		}
+		v.Channel, v.Cell, v.Release = c.Name, n.cell.Name, n.head.Release
+		p.block(v)
 	}
-	reasons.setReasons(held)
-	c.planner.plan.Blocked = slices.Grow(c.planner.plan.Blocked, len(held))
-	for i := range held {
-		if v := &held[i]; v.Gate != "" {
-			v.Channel, v.Cell, v.Release = c.Name, waiting[i].cell.Name, waiting[i].head.Release
-			c.planner.block(*v)
-		}
-	}
-	g.addActions(r.progress.openWave)
+	reasons.setReasons(p.plan.Blocked)
 }
 
 // hasGrant reports whether the cell's newest grant assigns what head means for it. Without a known grant, what the cell

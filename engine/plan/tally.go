@@ -14,7 +14,7 @@ import (
 // tally holds what a channel's cells say about its head, from one walk over the cells for each plan.
 type tally struct {
 	channel   *channelPlan
-	cells     []cellTally               // one for each of Channel.Cells, in the same order
+	cells     []cellTally               // of the channel's memory
 	cellHolds map[string]*channels.Hold // holds on single cells, by cell
 	misfits   []string                  // Channel.misfits of misfitsOf
 	misfitsOf *Release
@@ -32,20 +32,16 @@ type tally struct {
 	soakVerdicts map[string]channels.Verdict // set by judgeSoakOnce, by downstream
 }
 
-type cellTally struct {
-	last      *CellState // the cell's last state; nil: it never reported
-	inChannel *CellState // last, if it is about this channel; else nil
-	inCohort  bool       // was eligible when the head moved
-	eligible  bool       // counts for the head's rollout
-	outcome   outcome    // how the head did not work in the cell
-}
-
 // inContact reports whether a cell reported within the stale limit.
 func (p *planner) inContact(s *CellState) bool {
-	if s == nil || s.LastReport.IsZero() {
+	if s == nil {
 		return false
 	}
-	silentAt := s.LastReport.Add(p.desired.StaleAfter())
+	last, _ := s.Heard(p.now)
+	if last.IsZero() {
+		return false
+	}
+	silentAt := last.Add(p.desired.StaleAfter())
 	p.replanIfSilentAt(silentAt)
 	return p.now.Before(silentAt)
 }
@@ -61,13 +57,10 @@ func (c *channelPlan) learn() {
 	p := c.planner
 	e := c.Effective
 	t := &tally{
-		channel: c, cells: make([]cellTally, len(c.Cells)), soakVerdicts: map[string]channels.Verdict{},
+		channel: c, cells: c.memory.cells, soakVerdicts: map[string]channels.Verdict{},
 		cellHolds: cellHolds(c.Channel),
 	}
 	c.tally = t
-	for i, last := range c.states {
-		t.cells[i] = cellTally{last: last, inChannel: last.ifIn(c.Name)}
-	}
 	if e == nil {
 		return
 	}
@@ -157,10 +150,14 @@ func (t *tally) findEligible() []string {
 	hasRequirements := r != nil && r.Loaded && r.Requires != releases.Requires{}
 	for i := range t.cells {
 		s := t.cells[i].inChannel
-		if s == nil || s.LastReport.IsZero() {
+		if s == nil {
 			continue
 		}
-		if s.Digest == c.Effective.Digest || !s.LastReport.Before(since) && !t.isExcluded(i) &&
+		last, _ := s.Heard(p.now)
+		if last.IsZero() {
+			continue
+		}
+		if s.Digest == c.Effective.Digest || !last.Before(since) && !t.isExcluded(i) &&
 			(!hasRequirements || p.judgeRequirements(r, s).Gate == "") {
 			eligible = append(eligible, c.Cells[i].Name)
 		}
@@ -168,47 +165,87 @@ func (t *tally) findEligible() []string {
 	return eligible
 }
 
-// countCells walks over the cells once. eligible is sorted by name, as the cells are.
+// countCells counts what the cells say. eligible is sorted by name, as the cells are.
 func (t *tally) countCells(eligible []string) {
-	c := t.channel
-	p := c.planner
+	t.markCohort(eligible)
+	for _, name := range t.channel.memory.missing {
+		t.countMissing(name)
+	}
+	p := t.channel.planner
 	for i := range t.cells {
-		cell, name := &t.cells[i], c.Cells[i].Name
+		cell := &t.cells[i]
+		if !cell.recall(p, counted) {
+			before := p.asks
+			cell.outcome = t.outcomeOf(i)
+			cell.eligible, cell.counts = t.countCell(i)
+			cell.remember(p, counted, before)
+		}
+		if cell.eligible {
+			t.eligible++
+		}
+		switch {
+		case cell.counts == 0:
+			continue
+		case cell.counts&countsHealthy != 0:
+			t.healthy++
+		case cell.counts&countsExcused != 0:
+			t.excused++
+		}
+		if cell.counts&healthyOnHead != 0 {
+			t.healthyWithLate++
+		}
+		if cell.counts&illOnHead != 0 {
+			t.ill++
+		}
+	}
+}
+
+// markCohort finds out which cells of the channel are eligible, and which eligible cells the channel lacks.
+func (t *tally) markCohort(eligible []string) {
+	m := t.channel.memory
+	if m.cohort != nil && len(m.cohort) == len(eligible) && (len(eligible) == 0 || &m.cohort[0] == &eligible[0]) {
+		return // lists are replaced, never changed
+	}
+	m.cohort, m.missing = eligible, nil
+	for i := range t.cells {
+		cell, name := &t.cells[i], t.channel.Cells[i].Name
 		for len(eligible) > 0 && eligible[0] < name {
-			t.countMissing(eligible[0])
+			m.missing = append(m.missing, eligible[0])
 			eligible = eligible[1:]
 		}
 		cell.inCohort = len(eligible) > 0 && eligible[0] == name
 		if cell.inCohort {
 			eligible = eligible[1:]
 		}
-		cell.outcome = t.outcomeOf(i)
-		s := cell.inChannel
-		if s == nil {
-			continue
-		}
-		healthy := s.Digest == c.Effective.Digest && s.State == cells.StateHealthy && p.inContact(s)
-		if healthy {
-			t.healthyWithLate++
-		}
-		if !cell.inCohort || cell.outcome == works && t.isExcluded(i) {
-			continue // it joined later, or was paused or pinned since (R9, R59)
-		}
-		cell.eligible = true
-		t.eligible++
-		if s.Digest == c.Effective.Digest && s.State != cells.StateHealthy && p.inContact(s) {
-			t.ill++
-		}
-		switch {
-		case healthy, cell.outcome == works && s.reached(c.Effective):
-			t.healthy++
-		case cell.outcome != works, !p.inContact(s) && s.Applying == nil:
-			t.excused++ // (R14)
-		}
+		cell.found &^= counted | classified
 	}
-	for _, name := range eligible {
-		t.countMissing(name)
+	m.missing = append(m.missing, eligible...)
+}
+
+// countCell returns whether a cell, given by its index, counts for the head's rollout, and what it counts for.
+func (t *tally) countCell(i int) (eligible bool, what counts) {
+	c, cell := t.channel, &t.cells[i]
+	p, s := c.planner, cell.inChannel
+	if s == nil {
+		return false, 0
 	}
+	healthy := s.Digest == c.Effective.Digest && s.State == cells.StateHealthy && p.inContact(s)
+	if healthy {
+		what |= healthyOnHead
+	}
+	if !cell.inCohort || cell.outcome == works && t.isExcluded(i) {
+		return false, what // it joined later, or was paused or pinned since (R9, R59)
+	}
+	if s.Digest == c.Effective.Digest && s.State != cells.StateHealthy && p.inContact(s) {
+		what |= illOnHead
+	}
+	switch {
+	case healthy, cell.outcome == works && s.reached(c.Effective):
+		what |= countsHealthy
+	case cell.outcome != works, !p.inContact(s) && s.Applying == nil:
+		what |= countsExcused // (R14)
+	}
+	return true, what
 }
 
 // countMissing counts an eligible cell that is no longer in the channel, if the reason is a fault in its file: a fault
@@ -331,14 +368,15 @@ func (t *tally) collectSamples() []channels.Sample {
 			t.soakSamples = append(t.soakSamples, channels.Sample{Cell: up.Cells[i].Name, Silent: true})
 			continue
 		}
+		last, soaked := s.Heard(up.planner.now)
 		sample := channels.Sample{
 			Cell: up.Cells[i].Name, Counts: t.cells[i].eligible, OnDigest: s.Digest == up.Effective.Digest,
 			Healthy: s.State == cells.StateHealthy, Silent: !up.planner.inContact(s),
 			Failed:     t.cells[i].outcome != works,
-			LastReport: s.LastReport,
+			LastReport: last,
 		}
 		if sample.OnDigest && sample.Healthy && !sample.Silent {
-			sample.Soaked = s.Soaked
+			sample.Soaked = soaked
 		}
 		t.soakSamples = append(t.soakSamples, sample)
 	}
@@ -383,7 +421,11 @@ func (c *channelPlan) observing() (until time.Time, yes bool) {
 		return time.Time{}, false
 	}
 	for _, cell := range c.Cells {
-		if s := p.observed.Cells[cell.Name]; s == nil || s.LastReport.Before(p.observed.Since) {
+		s := p.observed.Cells[cell.Name]
+		if s == nil {
+			return until, true
+		}
+		if last, _ := s.Heard(p.now); last.Before(p.observed.Since) {
 			return until, true
 		}
 	}

@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
@@ -70,13 +69,13 @@ func (w *waveProgress) addReady(i int) {
 }
 
 // addOffered adds a cell that has the head already, by a grant or by running it.
-func (w *waveProgress) addOffered(c *channelPlan, i int, s *CellState, failed bool) {
+func (w *waveProgress) addOffered(i int, cell *cellTally, failed bool, now time.Time) {
 	w.addReady(i)
 	w.offered++
 	if failed {
 		w.failed++
-	} else if w.waves != nil && s.Digest == c.Effective.Digest && s.State == cells.StateHealthy {
-		w.soaks = append(w.soaks, cellSoak{s.Soaked, s.LastReport})
+	} else if w.waves != nil && cell.soaks {
+		w.soaks = append(w.soaks, cell.soak(now))
 	}
 }
 

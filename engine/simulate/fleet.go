@@ -78,7 +78,6 @@ func (f *fleet) addCell(def *plan.Cell, head *plan.EffectiveHead) {
 		infrastructure: f.world.input.Scenario.firstInfrastructure()}
 	c.known = &plan.CellState{Name: def.Name}
 	f.cells[c.name], f.order = c, append(f.order, c)
-	f.world.observed.Cells[c.name] = c.known
 	if head != nil {
 		a := plan.Assign(f.world.desired, def, head, c.known)
 		c.running, c.health = &a, cells.StateHealthy
@@ -105,32 +104,30 @@ func (f *fleet) draw(question ...string) float64 {
 	return float64((x^x>>31)>>11) / (1 << 53)
 }
 
-// refreshContact updates what is known to now: a cell in contact has always just reported.
-func (f *fleet) refreshContact(now time.Time) {
-	for _, c := range f.order {
-		s := c.known
-		if c.outages > 0 {
-			continue
-		}
-		s.LastReport = now
-		if !s.HealthySince.IsZero() {
-			s.Soaked = now.Sub(s.HealthySince)
-		}
-	}
+// replaceState lets change a copy of what the control plane knows of a cell, which then takes the state's place: states
+// that a plan saw do not change.
+func (f *fleet) replaceState(c *cell, change func(*plan.CellState)) {
+	s := *c.known
+	change(&s)
+	c.known = &s
+	f.world.observed.Cells[c.name] = &s
 }
 
 // reportState updates what the control plane knows of a cell, as plan.Receive would.
 func (f *fleet) reportState(c *cell) {
-	if c.outages > 0 {
-		return
+	if c.outages == 0 {
+		f.replaceState(c, func(s *plan.CellState) { f.fillState(c, s) })
 	}
-	s := c.known
+}
+
+func (f *fleet) fillState(c *cell, s *plan.CellState) {
 	s.LastReport, s.State, s.Running, s.Applying = f.world.now, c.health, c.running, c.applying
 	s.Taken, s.Owner = c.acknowledged, c.owner
 	s.Infrastructure = c.infrastructure
 	if a := c.running; a != nil {
 		s.Channel, s.Epoch, s.Sequence, s.Release, s.Digest = a.Channel, a.Epoch, a.Sequence, a.Release, a.Digest
 	}
+	s.SetLive(true)
 	s.HealthySince, s.Soaked = c.healthySince, 0
 	if !c.healthySince.IsZero() {
 		s.Soaked = f.world.now.Sub(c.healthySince)
@@ -142,7 +139,7 @@ func (f *fleet) reportState(c *cell) {
 		s.StartedAt = f.world.now
 	}
 	for _, failure := range c.failures[min(len(s.Failures), len(c.failures)):] {
-		s.Failures = append(s.Failures, plan.Failure{Failure: failure, Seen: f.world.now})
+		s.Failures = append(slices.Clip(s.Failures), plan.Failure{Failure: failure, Seen: f.world.now})
 	}
 }
 
@@ -289,7 +286,10 @@ func (f *fleet) loseContact(c *cell) {
 		return
 	}
 	c.lastContact = f.world.now
-	c.known.LastReport = c.lastContact
+	f.replaceState(c, func(s *plan.CellState) {
+		s.LastReport, s.Soaked = s.Heard(f.world.now)
+		s.SetLive(false)
+	})
 	f.world.queue.schedulePlan(c.lastContact.Add(f.world.staleAfter()))
 }
 

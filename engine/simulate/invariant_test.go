@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -139,6 +140,17 @@ func (d dice) drawInput(t testing.TB, seed uint64) Input {
 	return in
 }
 
+// decideTwice returns a function that makes each plan without memory too. The plans must be the same.
+func decideTwice(t testing.TB, decide decider) decider {
+	return func(d *plan.Desired, o *plan.Observed, now time.Time) plan.Plan {
+		p := decide(d, o, now)
+		if want := plan.Make(d, o, now); !reflect.DeepEqual(p, want) {
+			t.Errorf("at %s, with memory:\n%+v\nwithout:\n%+v", now.Format(time.RFC3339), p, want)
+		}
+		return p
+	}
+}
+
 func runSeed(t testing.TB, seed uint64) error {
 	d := dice{rand.New(rand.NewPCG(seed, 1))}
 	in := d.drawInput(t, seed)
@@ -146,6 +158,7 @@ func runSeed(t testing.TB, seed uint64) error {
 	if err != nil {
 		return err
 	}
+	w.decide = decideTwice(t, w.decide)
 	if os.Getenv(seedVariable) != "" {
 		defer func() { // for debugging
 			for _, e := range w.recorder.result.Timeline {
@@ -243,7 +256,10 @@ func healthyFor(s *plan.CellState, e *plan.EffectiveHead, now time.Time) time.Du
 	return now.Sub(s.HealthySince)
 }
 
-func isSilent(s *plan.CellState, now time.Time) bool { return now.Sub(s.LastReport) >= staleAfter }
+func isSilent(s *plan.CellState, now time.Time) bool {
+	last, _ := s.Heard(now)
+	return now.Sub(last) >= staleAfter
+}
 
 // staleAfter is the default, which the pipelines use.
 const staleAfter = 5 * time.Minute

@@ -18,7 +18,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"slices"
 	"time"
 
@@ -98,14 +97,18 @@ type world struct {
 	plan      plan.Plan // the newest plan
 	planCount int
 	skews     []Skew // skews in force
+	decide    decider
 }
+
+// decider is plan.Make, or does the same.
+type decider func(*plan.Desired, *plan.Observed, time.Time) plan.Plan
 
 func newWorld(ctx context.Context, in Input) (*world, error) {
 	if in.Files == nil || in.History == nil || in.Scenario == nil || in.For <= 0 {
 		return nil, errors.New("simulate: files, history, a scenario and a length of time are needed")
 	}
 	w := &world{input: in, now: in.From.UTC(), end: in.From.Add(in.For).UTC(), repo: newRepository(in)}
-	w.input.From = w.now
+	w.input.From, w.decide = w.now, new(plan.Memory).Make
 	w.queue = eventQueue{start: w.now, grid: in.Scenario.Cells.Report}
 	w.observed = plan.Observed{
 		Cells: map[string]*plan.CellState{}, Served: map[string]int64{}, Refused: map[string]plan.Refusal{},
@@ -147,8 +150,7 @@ func (w *world) staleAfter() time.Duration { return w.desired.Pipeline.StaleAfte
 
 // makePlan makes one plan and carries it out. again says that another plan is due at the same instant.
 func (w *world) makePlan() (again bool, err error) {
-	w.fleet.refreshContact(w.now)
-	w.plan = plan.Make(w.desired, &w.observed, w.now)
+	w.plan = w.decide(w.desired, &w.observed, w.now)
 	w.planCount++
 	w.recorder.recordPlan(w)
 	w.carryOutGrants()
@@ -275,7 +277,7 @@ func (w *world) setClocks() {
 	for _, s := range w.skews {
 		w.observed.Clock.Skew += s.By
 	}
-	for _, name := range slices.Sorted(maps.Keys(w.observed.Cells)) {
-		w.observed.Cells[name].Skew = w.observed.Clock.Skew
+	for _, c := range w.fleet.order {
+		w.fleet.replaceState(c, func(s *plan.CellState) { s.Skew = w.observed.Clock.Skew })
 	}
 }
