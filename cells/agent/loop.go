@@ -403,7 +403,7 @@ func (l *loop) logEvent(e cells.Event) {
 	line := l.agent.options.Log.Info()
 	switch e.Kind {
 	case "failed", "stuck", "refused", "unhealthy", "unhealed", maintenance.EventPutOff, maintenance.EventForced,
-		maintenance.EventOverran:
+		maintenance.EventOverran, maintenance.EventUnasked, maintenance.EventIgnored:
 		line = l.agent.options.Log.Warn()
 	}
 	line.Str("release", e.Release).Str("detail", e.Detail).Msg(e.Kind)

@@ -58,7 +58,7 @@ func (l *loop) isWriting() bool { return l.inFlight != nil && l.inFlight.Task ==
 
 // busy returns the operations under way. Without a listener nobody can ask for one.
 func (l *loop) busy() maintenance.Busy {
-	b := maintenance.Busy{Quiet: l.maintenance.Refuses()}
+	b := maintenance.Busy{Quiet: l.maintenance.Refuses(), Unasked: true}
 	if l.agent.options.FlagsListen != "" {
 		b = l.maintenance.BusyAt(l.flags.Sockets)
 	}

@@ -125,6 +125,96 @@ func TestOwnerAndUpdate(t *testing.T) {
 	}
 }
 
+// An operation that runs although it was refused is waited for while the cell drains, is refused again after that, and
+// is named once when the maintenance ends. One that was never refused, or in another maintenance, is none.
+func TestRefusalsThatAreIgnored(t *testing.T) {
+	now := time.Now()
+	o := NewOperations(now.Add(-LeaseTime))
+	draining := State{Phase: Draining, Until: now.Add(time.Hour), Refused: DefaultKinds()}
+	o.Set(draining, now)
+	op := Operation{"start", "ws-1"}
+	if o.Begin(op, false, now) != Refused || o.Busy(now).Ignored.Count != 0 {
+		t.Fatal("refused, and nothing more")
+	}
+	for range 2 {
+		o.Begin(op, true, now)
+	}
+	o.Begin(Operation{"start", "of an agent that was away"}, true, now)
+	if b := o.Busy(now); b.Quiet || b.Count != 2 || b.Ignored != (Ignored{1, "start ws-1"}) {
+		t.Errorf("%+v", b)
+	}
+	draining.Phase = Drained
+	o.Set(draining, now)
+	late := Operation{"stop", "ws-1"}
+	for _, running := range []bool{false, true, true} {
+		if o.Begin(late, running, now) != Refused {
+			t.Error("after the drain nothing is taken over")
+		}
+	}
+	b := o.Busy(now)
+	if b.Ignored != (Ignored{2, "start ws-1, stop ws-1"}) || b.Refused["stop"] != 1 || b.Refused["start"] != 1 {
+		t.Errorf("%+v", b)
+	}
+	r := &Record{Phase: Drained, Release: "1.1.0", Begins: now, Until: now.Add(time.Minute)}
+	for at, last := range map[time.Time]string{now: EventLeft, r.Until: EventOverran} {
+		_, events := Advance(r, Facts{}, Policy{}, b, at)
+		if len(events) != 2 || events[0] != (Event{EventIgnored,
+			"2 operations ran although refused (start ws-1, stop ws-1): the product does not heed refusals"}) ||
+			events[1].Kind != last {
+			t.Errorf("%+v", events)
+		}
+		if all := (Totals{}).After(r, events[0], b, at); all.Ignored != 2 || !all.Valid() {
+			t.Errorf("%+v", all)
+		}
+	}
+	o.Set(State{Phase: Off}, now)
+	o.Begin(late, true, now) // nothing refuses it any longer
+	o.Set(draining, now)
+	o.Begin(op, true, now)
+	if b := o.Busy(now); b.Ignored.Count != 0 {
+		t.Errorf("of another maintenance: %+v", b)
+	}
+	for i := range 2 * maxDenied {
+		o.Begin(Operation{"start", fmt.Sprint(i)}, false, now)
+		o.Begin(Operation{"start", fmt.Sprint(i)}, true, now)
+	}
+	if b := o.Busy(now); b.Ignored.Count != maxDenied || len(b.Ignored.Names) > maxNamesText {
+		t.Errorf("%+v", b.Ignored)
+	}
+}
+
+// A drain that no program ever asked about says so: on this machine and on all nodes.
+func TestADrainWithoutAnyQuestion(t *testing.T) {
+	now := time.Now()
+	r := &Record{Phase: Draining, Release: "1.1.0", Begins: now, Drain: now.Add(time.Minute), Until: now.Add(time.Hour)}
+	for _, c := range []struct {
+		here, nodes Busy
+		want        int
+	}{{Busy{Quiet: true, Unasked: true}, Busy{Quiet: true, Unasked: true}, 1},
+		{Busy{Quiet: true}, Busy{Quiet: true, Unasked: true}, 0},
+		{Busy{Quiet: true, Unasked: true}, Busy{Quiet: true}, 0}} {
+		both := c.here.With(c.nodes)
+		next, events := Advance(r, Facts{Stage: Ready, Changes: true, Release: "1.1.0"}, Policy{}, both, now)
+		if next.Phase != Drained || len(events) != c.want {
+			t.Errorf("%+v: %+v, %+v", c, next, events)
+		}
+		for _, e := range events {
+			if all := (Totals{}).After(r, e, both, now); e.Kind != EventUnasked || all.Unasked != 1 {
+				t.Errorf("%+v, %+v", e, all)
+			}
+		}
+	}
+	nodes := &Nodes{}
+	if b := nodes.Judge("id", PublishedState{}, now); !b.Unasked {
+		t.Error("there are no nodes")
+	}
+	nodes.Seen([]Node{{Name: "a", Version: "1", Report: NodeReport{Busy: Busy{Unasked: true}}},
+		{Name: "b", Version: "1"}}, now)
+	if b := nodes.Judge("id", PublishedState{}, now); b.Unasked {
+		t.Error("node b was asked, or is of an earlier version")
+	}
+}
+
 // A lease ends by itself, is renewed under its name, and counts only for its kind; a process that began anew waits for
 // leases that it may not know.
 func TestLeases(t *testing.T) {

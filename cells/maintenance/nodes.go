@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/sluice-cd/sluice/internal/words"
@@ -87,7 +86,7 @@ func (n *Nodes) Forgotten(asked time.Time) (all []Node) {
 // Judge returns what is under way on all nodes. Those that were Seen last were looked for at asked, which was after the
 // PublishedState that id identifies had been written.
 func (n *Nodes) Judge(id string, p PublishedState, asked time.Time) Busy {
-	all := Busy{Quiet: true}
+	all := Busy{Quiet: true, Unasked: true}
 	for _, name := range slices.Sorted(maps.Keys(n.seen)) {
 		if s := n.seen[name]; asked.Sub(s.at) < NodeGone {
 			all = all.With(s.judge(name, id, p))
@@ -101,7 +100,8 @@ func (s sighting) judge(name, id string, p PublishedState) Busy {
 	ahead := s.Report.At.Sub(s.at)
 	switch {
 	case s.Report.Published != id:
-		return Busy{Names: "node " + name + " has not said yet that it refuses operations", Refused: b.Refused}
+		b.Quiet, b.Count = false, 0
+		b.Names = "node " + name + " has not said yet that it refuses operations"
 	case ahead > min(maxClockAhead, p.State.Until.Sub(p.At)/8):
 		b.Quiet = false // it would end the maintenance before its time
 		b.Names = fmt.Sprintf("the clock of node %s is %s ahead of the agent's: set it", name, ahead.Round(time.Second))
@@ -113,14 +113,9 @@ func (s sighting) judge(name, id string, p PublishedState) Busy {
 
 // With returns what is under way in both places.
 func (b Busy) With(other Busy) Busy {
-	both := Busy{Quiet: b.Quiet && other.Quiet, Count: b.Count + other.Count}
-	names := make([]string, 0, 2)
-	for _, n := range []string{b.Names, other.Names} {
-		if n != "" {
-			names = append(names, n)
-		}
-	}
-	both.Names = words.Clip(strings.Join(names, ", "), maxNamesText)
+	both := Busy{Quiet: b.Quiet && other.Quiet, Count: b.Count + other.Count, Unasked: b.Unasked && other.Unasked}
+	both.Names = joined(b.Names, other.Names)
+	both.Ignored = Ignored{b.Ignored.Count + other.Ignored.Count, joined(b.Ignored.Names, other.Ignored.Names)}
 	both.Refused = maps.Clone(b.Refused)
 	for kind, count := range other.Refused {
 		if both.Refused == nil {
@@ -129,6 +124,14 @@ func (b Busy) With(other Busy) Busy {
 		both.Refused[kind] += count
 	}
 	return both
+}
+
+// joined returns two lists of names as one, or what there is of them.
+func joined(a, b string) string {
+	if a != "" && b != "" {
+		a += ", "
+	}
+	return words.Clip(a+b, maxNamesText)
 }
 
 // maxNamesText bounds what names operations, in bytes.

@@ -15,6 +15,8 @@ const (
 	MaxLeases = 100_000
 	// MaxOperationKey bounds the key of an operation, in bytes.
 	MaxOperationKey = 200
+	// maxDenied is how many refused operations of a maintenance are remembered, to see whether they run all the same.
+	maxDenied = 10_000
 )
 
 // Operation names what the product does: the kind, such as start, and a key of the product's own, such as the id of the
@@ -31,13 +33,21 @@ type Operations struct {
 	quietFrom time.Time               // before then, holders of leases of an earlier process may still renew them
 	refused   map[string]int64        // by kind, since operations are refused
 	total     map[string]int64        // the same, since the start
+	denied    map[Operation]bool      // what was refused since then; true: it runs all the same
+	ignored   Ignored
 	standing  standing
+}
+
+// Ignored is what runs in a maintenance although it was refused: the product does not heed refusals.
+type Ignored struct {
+	Count int64  `json:"count,omitempty"`
+	Names string `json:"names,omitempty"` // some of them, for people
 }
 
 // NewOperations returns an empty table in a process that begins to listen at now.
 func NewOperations(now time.Time) *Operations {
 	return &Operations{state: State{Phase: Off}, leases: map[Operation]time.Time{}, quietFrom: now.Add(LeaseTime),
-		refused: map[string]int64{}, total: map[string]int64{}}
+		refused: map[string]int64{}, total: map[string]int64{}, denied: map[Operation]bool{}}
 }
 
 // Outcome is the answer to a holder.
@@ -57,13 +67,17 @@ const (
 func (o *Operations) Begin(op Operation, running bool, now time.Time) Outcome {
 	o.sweep(now)
 	ends, known := o.leases[op]
+	if running {
+		o.noteRunning(op, now)
+	}
 	switch {
 	case known && now.Before(ends):
 		o.leases[op] = now.Add(LeaseTime)
 		return Renewed
 	case o.state.Refuses(op.Kind, now) && (!running || o.state.Phase == Drained):
-		o.refused[op.Kind]++
-		o.total[op.Kind]++
+		if !running {
+			o.noteRefused(op)
+		}
 		return Refused
 	case !running && !o.standing.holds(now):
 		return Unknown
@@ -72,6 +86,25 @@ func (o *Operations) Begin(op Operation, running bool, now time.Time) Outcome {
 	}
 	o.leases[op] = now.Add(LeaseTime)
 	return Granted
+}
+
+func (o *Operations) noteRefused(op Operation) {
+	o.refused[op.Kind]++
+	o.total[op.Kind]++
+	if len(o.denied) < maxDenied {
+		o.denied[op] = o.denied[op]
+	}
+}
+
+// noteRunning takes note of an operation that its holder says it runs: it may not, if it was refused.
+func (o *Operations) noteRunning(op Operation, now time.Time) {
+	if runs, denied := o.denied[op]; !denied || runs || !o.state.Refuses(op.Kind, now) {
+		return
+	}
+	o.denied[op] = true
+	if o.ignored.Count++; o.ignored.Count <= maxNames {
+		o.ignored.Names = joined(o.ignored.Names, op.Kind+" "+op.Key)
+	}
 }
 
 // Interrupted says that programs could not ask for a while until now: holders may have begun operations by themselves,
@@ -103,6 +136,8 @@ func (o *Operations) sweep(now time.Time) {
 func (o *Operations) Set(s State, now time.Time) {
 	if !o.state.Active(now) && s.Active(now) {
 		clear(o.refused)
+		clear(o.denied)
+		o.ignored = Ignored{}
 	}
 	o.state = s
 	o.standing.stale = !s.Ends().IsZero() && !s.Active(now)
@@ -113,7 +148,7 @@ func (o *Operations) Set(s State, now time.Time) {
 
 // Busy returns what is under way of the kinds that are refused, or would be.
 func (o *Operations) Busy(now time.Time) Busy {
-	b := Busy{Refused: maps.Clone(o.refused)}
+	b := Busy{Refused: maps.Clone(o.refused), Ignored: o.ignored}
 	var names []string
 	for op, ends := range o.leases {
 		if !now.Before(ends) || !slices.Contains(o.state.Kinds(), op.Kind) {

@@ -97,6 +97,9 @@ type Busy struct {
 	Names string `json:"names,omitempty"` // some of them, for people
 	// Refused says how many operations were refused in this maintenance, by kind.
 	Refused map[string]int64 `json:"refused,omitempty"`
+	// Unasked says that no program asked since the process started, neither for an operation nor for the state.
+	Unasked bool    `json:"unasked,omitempty"`
+	Ignored Ignored `json:"ignored,omitzero"` // in this maintenance
 }
 
 // Event is what a step of Advance did, for the cell's history.
@@ -112,6 +115,8 @@ const (
 	EventLeft      = "maintenance-left"
 	EventWithdrawn = "maintenance-withdrawn" // it never began
 	EventOverran   = "maintenance-overran"   // it ended by its limit, and not because the update was through
+	EventUnasked   = "maintenance-unasked"   // the update begins, and no program asked whether it may start something
+	EventIgnored   = "maintenance-ignored"   // operations ran although they were refused
 )
 
 // Advance returns the record that follows r, which may be nil, and what happened. It makes one step at a time, and is
@@ -122,8 +127,8 @@ func Advance(r *Record, f Facts, p Policy, ops Busy, now time.Time) (*Record, []
 	case r == nil:
 		return begin(f, p, now)
 	case r.Phase != Announced && !now.Before(r.Until):
-		return nil, []Event{{EventOverran, "operations are accepted again since " + words.FormatTime(r.Until) +
-			", and the update to " + r.Release + " is not through"}}
+		return nil, append(ops.Ignored.events(), Event{EventOverran, "operations are accepted again since " +
+			words.FormatTime(r.Until) + ", and the update to " + r.Release + " is not through"})
 	case f.Stage == Idle:
 		return leave(r, ops, "", now)
 	case f.Stage == Ready && !f.Changes:
@@ -177,6 +182,10 @@ func drain(r *Record, p Policy, ops Busy, now time.Time) (*Record, []Event) {
 	switch {
 	case ops.Quiet:
 		next.Phase = Drained
+		if ops.Unasked {
+			return &next, []Event{{EventUnasked, "no program asked since the agent started: whatever the product " +
+				"does is not waited for"}}
+		}
 		return &next, nil
 	case now.Before(r.Drain):
 		return r, nil
@@ -191,7 +200,17 @@ func drain(r *Record, p Policy, ops Busy, now time.Time) (*Record, []Event) {
 	}
 	next.Phase, next.Begins, next.PutOff = Announced, now.Add(p.Again), r.PutOff+1
 	next.Drain, next.Until, next.Limit = time.Time{}, time.Time{}, time.Time{}
-	return &next, []Event{{EventPutOff, busy + ": the update is put off until " + words.FormatTime(next.Begins)}}
+	return &next, append(ops.Ignored.events(),
+		Event{EventPutOff, busy + ": the update is put off until " + words.FormatTime(next.Begins)})
+}
+
+// events returns what is to be said once of a maintenance, when it ends.
+func (i Ignored) events() []Event {
+	if i.Count == 0 {
+		return nil
+	}
+	return []Event{{EventIgnored, words.Count(int(i.Count), "operation") + " ran although refused (" + i.Names +
+		"): the product does not heed refusals"}}
 }
 
 // prolong moves the end of a maintenance whose update is under way, shortly before it comes.
@@ -226,7 +245,7 @@ func leave(r *Record, ops Busy, why string, now time.Time) (*Record, []Event) {
 	if why != "" {
 		detail += ": " + why
 	}
-	return nil, []Event{{EventLeft, detail}}
+	return nil, append(ops.Ignored.events(), Event{EventLeft, detail})
 }
 
 func countByKind(counts map[string]int64) string {

@@ -12,6 +12,8 @@ type Totals struct {
 	Begun   int64            `json:"begun,omitempty"`   // operations began to be refused
 	PutOff  int64            `json:"putOff,omitempty"`  // drains that took too long
 	Overran int64            `json:"overran,omitempty"` // ended before their update was through
+	Unasked int64            `json:"unasked,omitempty"` // no program had asked when the update began
+	Ignored int64            `json:"ignored,omitempty"` // operations that ran although they were refused
 	Seconds int64            `json:"seconds,omitempty"` // in which operations were refused
 	Refused map[string]int64 `json:"refused,omitempty"` // operations by kind
 	Last    *Lasted          `json:"last,omitempty"`    // the newest whose update was through; nil: none
@@ -34,6 +36,12 @@ func (t Totals) After(r *Record, e Event, ops Busy, now time.Time) Totals {
 	switch e.Kind {
 	case EventEntered:
 		t.Begun++
+		return t
+	case EventUnasked:
+		t.Unasked++
+		return t
+	case EventIgnored:
+		t.Ignored += ops.Ignored.Count
 		return t
 	case EventPutOff:
 		t.PutOff++
@@ -65,7 +73,7 @@ func (t Totals) After(r *Record, e Event, ops Busy, now time.Time) Totals {
 
 // Valid reports whether totals from outside may be taken.
 func (t Totals) Valid() bool {
-	ok := min(t.Begun, t.PutOff, t.Overran, t.Seconds) >= 0 && len(t.Refused) <= MaxRefusedKinds+1
+	ok := min(t.Begun, t.PutOff, t.Overran, t.Unasked, t.Ignored, t.Seconds) >= 0 && len(t.Refused) <= MaxRefusedKinds+1
 	if t.Last != nil {
 		_, err := releases.ParseVersion(t.Last.Release)
 		ok = ok && err == nil && t.Last.Seconds >= 0

@@ -159,7 +159,7 @@ func (p *operations) isDue(r maintenance.NodeReport, now time.Time) bool {
 		return true
 	}
 	return since >= saysEvery && (r.Busy.Names != said.Names || r.Busy.Count != said.Count ||
-		!maps.Equal(r.Busy.Refused, said.Refused))
+		r.Busy.Unasked != said.Unasked || r.Busy.Ignored != said.Ignored || !maps.Equal(r.Busy.Refused, said.Refused))
 }
 
 // read takes what the ConfigMap has now; what a watch brings may be old. While operations are refused, a ConfigMap that

@@ -175,7 +175,8 @@ func (h *history) maintenanceTrack(own []cells.Event) ui.Track {
 			since = e.At
 		case maintenance.EventLeft, maintenance.EventOverran, maintenance.EventWithdrawn:
 			end(e.At)
-		case maintenance.EventAnnounced, maintenance.EventPutOff, maintenance.EventForced, maintenance.EventProlonged:
+		case maintenance.EventAnnounced, maintenance.EventPutOff, maintenance.EventForced, maintenance.EventProlonged,
+			maintenance.EventUnasked, maintenance.EventIgnored:
 			t.Spans = append(t.Spans, eventMark(e, "held"))
 		}
 	}

@@ -99,7 +99,16 @@ func (m *MaintenanceStatus) lines() (lines []string) {
 	if len(refused) > 0 {
 		so += "; refused: " + words.Some(refused, 5)
 	}
-	return append(lines, so)
+	lines = append(lines, so)
+	if t.Unasked > 0 {
+		lines = append(lines, "in "+words.Count(int(t.Unasked), "maintenance")+" no program of the cell asked whether "+
+			"it may start something: what the product was doing was not waited for")
+	}
+	if t.Ignored > 0 {
+		lines = append(lines, words.Count(int(t.Ignored), "operation")+" ran although refused: the product does not "+
+			"heed refusals")
+	}
+	return lines
 }
 
 func seconds(n int64) string { return (time.Duration(n) * time.Second).String() }

@@ -140,6 +140,8 @@ func TestMaintenanceIsNamed(t *testing.T) {
 		{cells.MaintenanceReport{Phase: maintenance.Drained, Release: "of no repository", Begins: w.Now,
 			Until: w.Now.Add(time.Hour)}, []string{"snapshot, start and stop are refused since "}, "drained"},
 		{cells.MaintenanceReport{Overran: w.Now, Totals: totals}, []string{"its maintenance overran at ", history}, ""},
+		{cells.MaintenanceReport{Totals: maintenance.Totals{Begun: 3, Unasked: 2, Ignored: 1}},
+			[]string{"in 2 maintenances no program of the cell asked", "1 operation ran although refused"}, ""},
 	} {
 		w.Obs.Cells["s1"].Maintenance = &c.report
 		v := &view.View{Desired: w.Desired(), Observed: &w.Obs, Plan: w.Plan()}

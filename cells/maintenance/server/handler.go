@@ -132,6 +132,7 @@ func (s *Server) serveState(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, http.StatusBadRequest, "Bad request", "kind is no name of an operation's kind such as start")
 		return
 	}
+	s.asked.Store(true)
 	now := s.current.Load()
 	if wait > 0 && matches(r, now.tag) && !s.awaitChange(w, r, now, wait) {
 		return
@@ -228,6 +229,7 @@ func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.waiting.Add(-1)
+	s.asked.Store(true)
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Time{}) // the stream ends with its caller
 	w.Header().Set("Content-Type", "text/event-stream")
@@ -356,6 +358,7 @@ func (s *Server) serveMetrics(w http.ResponseWriter, _ *http.Request) {
 	now := time.Now()
 	s.mu.Lock()
 	refusedFor, entered, refused := s.refusedFor, s.entered, s.operations.RefusedByKind()
+	ignored := s.operations.Busy(now).Ignored.Count
 	if !s.since.IsZero() {
 		refusedFor += now.Sub(s.since)
 	}
@@ -374,6 +377,9 @@ func (s *Server) serveMetrics(w http.ResponseWriter, _ *http.Request) {
 	for _, kind := range slices.Sorted(maps.Keys(refused)) {
 		fmt.Fprintf(&b, "sluice_operations_refused_total{kind=%q} %d\n", kind, refused[kind])
 	}
+	metric("sluice_operations_ignoring_refusals", "gauge", "Operations of this maintenance, or the last, that ran "+
+		"although they were refused.")
+	fmt.Fprintf(&b, "sluice_operations_ignoring_refusals %d\n", ignored)
 	_, _ = io.WriteString(w, b.String())
 }
 

@@ -29,6 +29,7 @@ type Server struct {
 	onEnd   func() // an operation ended, or the state did; not nil
 	current atomic.Pointer[snapshot]
 	waiting atomic.Int64 // requests that wait for a change
+	asked   atomic.Bool  // a program asked for an operation, or for the state
 
 	mu         sync.Mutex
 	operations *maintenance.Operations
@@ -134,7 +135,13 @@ func (s *Server) Waiting() int { return int(s.waiting.Load()) }
 func (s *Server) Busy() maintenance.Busy {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.operations.Busy(time.Now())
+	return s.busy(time.Now())
+}
+
+func (s *Server) busy(now time.Time) maintenance.Busy {
+	b := s.operations.Busy(now)
+	b.Unasked = !s.asked.Load()
+	return b
 }
 
 // Sockets is where programs ask.
@@ -153,7 +160,7 @@ func (s *Server) BusyAt(at Sockets) maintenance.Busy {
 		s.interruptions = interruptions
 		s.operations.Interrupted(now)
 	}
-	return s.operations.Busy(now)
+	return s.busy(now)
 }
 
 // Refuses reports whether operations are refused now.
@@ -173,6 +180,7 @@ func (s *Server) Confirm(asked time.Time) {
 }
 
 func (s *Server) begin(op maintenance.Operation, running bool) maintenance.Outcome {
+	s.asked.Store(true)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.operations.Begin(op, running, time.Now())

@@ -12,6 +12,7 @@ import (
 type maintenanceMetrics struct {
 	view                                      func() *view.View
 	cells, overran, seconds, putOffs, refused *prometheus.Desc
+	unasked, ignored                          *prometheus.Desc
 }
 
 func newMaintenanceMetrics(v func() *view.View) *maintenanceMetrics {
@@ -27,11 +28,15 @@ func newMaintenanceMetrics(v func() *view.View) *maintenanceMetrics {
 			"channel"),
 		refused: desc("sluice_cells_operations_refused_total", "Operations that cells refused, by kind.", "channel",
 			"kind"),
+		unasked: desc("sluice_cells_maintenance_unasked_total",
+			"Maintenances in which no program of the cell had asked: the product was not waited for.", "channel"),
+		ignored: desc("sluice_cells_refusals_ignored_total", "Operations that ran although the cell had refused them.",
+			"channel"),
 	}
 }
 
 func (m *maintenanceMetrics) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.cells, m.overran, m.seconds, m.putOffs, m.refused} {
+	for _, d := range []*prometheus.Desc{m.cells, m.overran, m.seconds, m.putOffs, m.refused, m.unasked, m.ignored} {
 		out <- d
 	}
 }
@@ -43,6 +48,7 @@ const maxRefusedKinds = 32
 type channelMaintenance struct {
 	phases                    map[maintenance.Phase]int
 	overran, seconds, putOffs int64
+	unasked, ignored          int64
 	refused                   map[string]int64
 }
 
@@ -62,6 +68,8 @@ func (m *maintenanceMetrics) Collect(c chan<- prometheus.Metric) {
 		out.gauge(m.overran, float64(sum.overran), name)
 		out.total(m.seconds, sum.seconds, name)
 		out.total(m.putOffs, sum.putOffs, name)
+		out.total(m.unasked, sum.unasked, name)
+		out.total(m.ignored, sum.ignored, name)
 		for kind, n := range sum.refused {
 			out.total(m.refused, n, name, kind)
 		}
@@ -79,6 +87,8 @@ func (sum *channelMaintenance) add(s *plan.CellState) {
 	}
 	sum.seconds += r.Totals.Seconds
 	sum.putOffs += r.Totals.PutOff
+	sum.unasked += r.Totals.Unasked
+	sum.ignored += r.Totals.Ignored
 	for kind, n := range r.Totals.Refused {
 		if _, known := sum.refused[kind]; !known && len(sum.refused) >= maxRefusedKinds {
 			kind = maintenance.OtherKinds
