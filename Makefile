@@ -56,7 +56,7 @@ ui: ## The console in Chromium, for a minute or two. Needs Chromium and Node, wh
 	cd test/ui && $(GO) vet ./... && $(GO) test -count=1 ./...
 
 .PHONY: screenshots
-screenshots: ## Pictures of all pages, and the owner's, light and dark, into .screenshots/; docs shows some. WHOLE=1: all of each page.
+screenshots: ## Pictures of all pages, and the owner's, light and dark, into .screenshots/; docs shows some. WHOLE=1: all of each page, in forced colours, narrow and zoomed too.
 	@mkdir -p .screenshots
 	cd test/ui && $(GO) test -count=1 -run 'TestScreenshots|TestOwnersPage' . -args -screens $(CURDIR)/.screenshots $(if $(WHOLE),-whole)
 	cp .screenshots/owner-0-light.png .screenshots/owner-light.png

@@ -192,12 +192,24 @@ func section(tag string, r Region) markup.HTML {
 	return markup.Element(tag, markup.Attributes{"id", "region-" + r.ID, "class", "region"}, r.HTML)
 }
 
-// Symbols defines the marks for the whole document.
+// hatches are drawn in a square of 8. In forced colours they tell apart what colours do otherwise: each has another
+// look in a thin line, too.
+func hatches() [HueCount]string {
+	return [HueCount]string{"M-1 1L1-1M0 8L8 0M7 9L9 7", "M2 0V8M4 0V8", "M0 0L8 8M0 8L8 0", "M1 2h2M5 6h2",
+		"M-1 7L1 9M0 0L8 8M7-1L9 1", "M0 2H8M0 6H8", "M0 4H8M4 0V8", "M0 6L2 2 4 6 6 2 8 6"}
+}
+
+// Symbols defines the marks and hatches for the whole document.
 func Symbols() markup.HTML {
 	all := []markup.HTML{symbol("brand",
 		"M1 1h4v2.5c0 1 .8 1.6 1.6 2L9 6.7c1 .5 2 1.3 2 2.6V11H7V9.2L3 7.3C1.8 6.7 1 5.6 1 4.3z")}
 	for _, s := range Shapes() {
 		all = append(all, symbol(s[0], s[1]))
+	}
+	for i, path := range hatches() {
+		all = append(all, markup.Element("pattern", markup.Attributes{"id", "hatch-" + strconv.Itoa(i), "width", "8",
+			"height", "8", "patternUnits", "userSpaceOnUse"},
+			markup.Element("path", markup.Attributes{"class", "hatch", "d", path})))
 	}
 	return markup.Element("svg", markup.Attributes{"class", "unseen", "aria-hidden", "true", "focusable", "false"},
 		all...)

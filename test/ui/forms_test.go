@@ -179,13 +179,5 @@ func TestFormsOfOthers(t *testing.T) {
 // At 320 px and 200 % zoom, forms are no wider than the window.
 func TestFormsReflow(t *testing.T) {
 	_, s, b := newFormSite(t)
-	for _, width := range []int64{320, 640} {
-		b.do(chromedp.EmulateViewport(width, 800))
-		for _, path := range formPaths() {
-			b.visit(s.URL + path)
-			if got := value[int64](b, `document.documentElement.scrollWidth`); got > width {
-				t.Errorf("%.60s is %d px wide at %d", path, got, width)
-			}
-		}
-	}
+	b.wantFits(s.URL, formPaths())
 }

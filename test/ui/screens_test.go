@@ -16,7 +16,8 @@ import (
 
 var screens = flag.String("screens", "", "the folder to write pictures of all pages to; empty: none are taken")
 
-var whole = flag.Bool("whole", false, "pictures show all of each page, and 320 px wide too")
+var whole = flag.Bool("whole", false, "pictures show all of each page, in forced colours, at 320 px and at 200 % "+
+	"zoom too")
 
 func noScripts() chromedp.Action { return emulation.SetScriptExecutionDisabled(true) }
 
@@ -31,8 +32,7 @@ func TestScreenshots(t *testing.T) {
 			At: now.Add(-time.Hour)},
 		{Commit: "c2", Kind: plan.Rollback, Channel: "staging", Release: "1.0.0", Replaces: "1.1.0", At: now}}
 	for _, look := range looks() {
-		b.appearance(look.appearance)
-		b.do(chromedp.EmulateViewport(look.width, 880))
+		b.take(look)
 		for _, path := range append(paths(), formPaths()...) {
 			name := strings.NewReplacer("/", "-", "?", "-", "=", "-", "&", "-", "+", "-").
 				Replace(strings.TrimPrefix(path, "/ui/"))
@@ -55,10 +55,26 @@ type look struct {
 func looks() []look {
 	all := []look{{"light", "light", 1280}, {"dark", "dark", 1280}}
 	if *whole {
-		all = append(all, look{"narrow", "light", 320})
+		all = append(all, look{"narrow", "light", 320}, look{"forced", "forced", 1280},
+			look{"forced-light", "forced light", 1280}, look{"zoomed", "light", zoomedWidth},
+			look{"zoomed-dark", "dark", zoomedWidth}, look{"zoomed-forced", "forced", zoomedWidth})
 	}
 	return all
 }
+
+// take has the browser show pages as the reader sees them. Half as wide a window with twice the pixels is 200 % zoom.
+func (b *browser) take(l look) {
+	b.t.Helper()
+	b.appearance(l.appearance)
+	if l.width == zoomedWidth {
+		b.do(chromedp.EmulateViewport(zoomedWidth, 512, chromedp.EmulateScale(2)))
+	} else {
+		b.do(chromedp.EmulateViewport(l.width, 880))
+	}
+}
+
+// zoomedWidth is that of a window of 1280 px at 200 % zoom.
+const zoomedWidth = 640
 
 // takePicture takes a picture of the page, and keeps it where -screens says. It is taken in any case: a page that can't
 // be drawn is found.

@@ -192,12 +192,15 @@ func value[T any](b *browser, expression string) (v T) {
 	return v
 }
 
-// appearance sets what the reader prefers: light, dark or forced.
+// appearance sets what the reader prefers: light, dark, or forced colours on black or, as "forced light", on white.
 func (b *browser) appearance(name string) {
 	b.t.Helper()
 	scheme, forced := name, "none"
-	if name == "forced" {
+	switch name {
+	case "forced":
 		scheme, forced = "dark", "active"
+	case "forced light":
+		scheme, forced = "light", "active"
 	}
 	b.do(emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{
 		{Name: "prefers-color-scheme", Value: scheme}, {Name: "forced-colors", Value: forced}}))

@@ -193,16 +193,29 @@ func TestReflow(t *testing.T) {
 		if name == "hostile" {
 			all = hostilePaths()
 		}
-		for _, width := range []int64{320, 640} {
-			b := open(t, width, 800)
-			for _, path := range all {
-				b.visit(s.URL + path)
-				if got := value[int64](b, `document.documentElement.scrollWidth`); got > width {
-					widest := value[string](b, fmt.Sprintf(`[...document.querySelectorAll("main *, header *, footer *")].filter((e) =>
-						e.getBoundingClientRect().right > %d && !e.closest(".scroll, #region-axis, svg")).map((e) =>
-						e.outerHTML.slice(0, 100)).slice(0, 3).join("\n")`, width+1))
-					t.Errorf("%s at %d px: %.60s is %d px wide:\n%s", name, width, path, got, widest)
-				}
+		b := open(t, 320, 800)
+		b.wantFits(s.URL, all)
+	}
+}
+
+// wantFits fails the test if a page is wider than a narrow window, or hides some of a text there.
+func (b *browser) wantFits(base string, all []string) {
+	b.t.Helper()
+	for _, width := range []int64{320, zoomedWidth} {
+		b.do(chromedp.EmulateViewport(width, 800))
+		for _, path := range all {
+			b.visit(base + path)
+			list := func(condition string) string {
+				return value[string](b, `[...document.querySelectorAll("main *, header *, footer *")].filter((e) => `+
+					condition+`).map((e) => e.outerHTML.slice(0, 100)).slice(0, 3).join("\n")`)
+			}
+			if got := value[int64](b, `document.documentElement.scrollWidth`); got > width {
+				b.t.Errorf("%.60q at %d px is %d px wide:\n%s", path, width, got,
+					list(`e.getBoundingClientRect().right > innerWidth + 1 && !e.closest(".scroll, svg")`))
+			}
+			if hidden := list(`e.matches(":not(.unseen, svg, svg *)") && getComputedStyle(e).overflowX === "hidden" &&
+				e.scrollWidth > e.clientWidth + 1`); hidden != "" {
+				b.t.Errorf("%.60q at %d px hides text:\n%s", path, width, hidden)
 			}
 		}
 	}
