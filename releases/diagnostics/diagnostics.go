@@ -47,7 +47,8 @@ const (
 type Document struct {
 	APIVersion string    `yaml:"apiVersion" required:"true" enum:"sluice/v1"`
 	Kind       string    `yaml:"kind" required:"true" enum:"Diagnostics"`
-	Commands   []Command `yaml:"commands" required:"true"`
+	Commands   []Command `yaml:"commands,omitempty"`
+	Logs       []Log     `yaml:"logs,omitempty"`
 }
 
 // Command is one declared command.
@@ -86,21 +87,22 @@ var (
 )
 
 // Parse reads a release's diagnostics.yaml.
-func Parse(file string, text []byte) (List, []manifest.Fault) {
+func Parse(file string, text []byte) (Document, []manifest.Fault) {
 	if len(text) > MaxFile {
-		return nil, []manifest.Fault{{File: file, Code: manifest.TooLarge,
+		return Document{}, []manifest.Fault{{File: file, Code: manifest.TooLarge,
 			Message: fmt.Sprintf("is larger than %d bytes", MaxFile)}}
 	}
 	doc, faults := manifest.Decode[Document](file, text)
 	c := checker{}
 	c.check(doc.Value.Commands)
+	c.checkLogs(doc.Value.Logs)
 	for _, f := range c.faults {
 		faults = append(faults, doc.Fault(manifest.WrongValue, f.at, "%s", f.reason))
 	}
 	if len(faults) > 0 {
-		return nil, faults
+		return Document{}, faults
 	}
-	return doc.Value.Commands, nil
+	return doc.Value, nil
 }
 
 type fault struct{ at, reason string }

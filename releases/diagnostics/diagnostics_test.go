@@ -33,11 +33,11 @@ commands:
 
 func parse(t *testing.T) diagnostics.List {
 	t.Helper()
-	l, faults := diagnostics.Parse("diagnostics.yaml", []byte(text))
+	d, faults := diagnostics.Parse("diagnostics.yaml", []byte(text))
 	if len(faults) > 0 {
 		t.Fatal(faults)
 	}
-	return l
+	return d.Commands
 }
 
 func TestResolve(t *testing.T) {
@@ -113,10 +113,11 @@ func TestParseRefusals(t *testing.T) {
 
 func FuzzResolve(f *testing.F) {
 	f.Add("logs unit=a lines=3")
-	l, faults := diagnostics.Parse("diagnostics.yaml", []byte(text))
+	d, faults := diagnostics.Parse("diagnostics.yaml", []byte(text))
 	if len(faults) > 0 {
 		f.Fatal(faults)
 	}
+	l := diagnostics.List(d.Commands)
 	f.Fuzz(func(t *testing.T, line string) {
 		r, err := l.Resolve(line)
 		if err != nil {

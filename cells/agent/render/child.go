@@ -52,7 +52,7 @@ type request struct {
 
 	// Of the release, once it is rendered; nil: it has none that is valid.
 	export      *export.List
-	diagnostics diagnostics.List
+	diagnostics diagnostics.Document
 }
 
 // response is the first line of a render child's output. The objects' bytes follow in order.
@@ -65,6 +65,7 @@ type response struct {
 	Maintenance releases.Maintenance `json:"maintenance,omitzero"`
 	Export      *export.List         `json:"export,omitempty"`
 	Diagnostics diagnostics.List     `json:"diagnostics,omitempty"`
+	Logs        diagnostics.Logs     `json:"logs,omitempty"`
 	// Kubernetes holds the release's rules for a cluster.
 	Kubernetes releases.Kubernetes `json:"kubernetes,omitzero"`
 	Error      string              `json:"error,omitempty"`   // why the release can't be rendered
@@ -110,7 +111,7 @@ func Main(stdin io.Reader, stdout io.Writer) int {
 		a.Version, a.Features = release.Version.String(), slices.Sorted(slices.Values(release.Features))
 		a.Kubernetes = release.Kubernetes
 		a.Components, a.Maintenance = release.Components, release.Maintenance
-		a.Export, a.Diagnostics = q.export, q.diagnostics
+		a.Export, a.Diagnostics, a.Logs = q.export, q.diagnostics.Commands, q.diagnostics.Logs
 		for _, b := range bodies {
 			a.Objects = append(a.Objects, object{b.name, len(b.text), b.object})
 		}
@@ -171,7 +172,7 @@ func (q *request) render(tar io.Reader) ([]body, *releases.Release, error) {
 	if f, ok := files[export.File]; ok { // with a fault, which validate names, nothing is exported
 		q.export, _ = export.Parse(export.File, f.Data)
 	}
-	if f, ok := files[diagnostics.File]; ok { // with a fault, no command may run
+	if f, ok := files[diagnostics.File]; ok { // with a fault, no command may run and no log be read
 		q.diagnostics, _ = diagnostics.Parse(diagnostics.File, f.Data)
 	}
 	dir, ok := r.Profile(q.Profile)

@@ -28,7 +28,7 @@ import (
 
 const (
 	// renderFormat changes when the same release and values would render to other files, or to another response.
-	renderFormat  = "8"
+	renderFormat  = "9"
 	kustomize     = "sigs.k8s.io/kustomize/api"
 	keptRendered  = 16
 	maxRendered   = 256 << 20
@@ -130,6 +130,7 @@ type Result struct {
 	Maintenance releases.Maintenance
 	Export      *export.List     // as export.yaml has it; nil: there is none
 	Diagnostics diagnostics.List // as diagnostics.yaml has it
+	Logs        diagnostics.Logs // as diagnostics.yaml has it
 	version     string           // as release.yaml says
 }
 
@@ -311,7 +312,7 @@ func splitOutput(from *cells.Assignment, output []byte) (Result, error) {
 		rendered.Kubernetes.RemoveMost = true
 	}
 	return Result{rendered, append([]string{}, a.Features...), a.Components, a.Maintenance, a.Export, a.Diagnostics,
-		a.Version}, nil
+		a.Logs, a.Version}, nil
 }
 
 func firstLine(text []byte) string {
