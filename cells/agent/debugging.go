@@ -3,11 +3,15 @@ package agent
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"path"
+	"strings"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/debugfolder"
 	"github.com/sluice-cd/sluice/cells/agent/debuginbox"
+	"github.com/sluice-cd/sluice/cells/agent/render"
 	"github.com/sluice-cd/sluice/releases/diagnostics"
 )
 
@@ -25,26 +29,65 @@ func (l *loop) openDebugInbox() *debuginbox.Inbox {
 		}})
 }
 
-// saveDeclared keeps the commands that the release that is known to work declares, for the owner and for sessions. A
-// failure is tried again when the state changes.
+// saveDeclared keeps what debug sessions may run and read, for the owner and for sessions: the commands of the release
+// that is known to work, and its logs with those of a release that is being applied. A failure is tried again when the
+// state changes.
 func (l *loop) saveDeclared() {
-	c := l.state.Contents
-	if l.savedDeclared != nil && c == l.declaredBy {
+	by := [2]*contents{l.state.Contents, nil}
+	if a := l.state.Attempt; a != nil {
+		by[1] = a.Contents
+	}
+	if l.savedDeclared != nil && by == l.declaredBy {
 		return // as nearly always: most changes of the state are of other things
 	}
-	declared := diagnostics.List{}
-	if c != nil && c.Diagnostics != nil {
-		declared = c.Diagnostics
+	declared, logs := diagnostics.List{}, diagnostics.Logs{}
+	if by[0] != nil && by[0].Diagnostics != nil {
+		declared = by[0].Diagnostics
 	}
-	text, err := json.Marshal(declared)
+	for _, c := range by {
+		if c != nil {
+			logs = logs.With(c.Logs)
+		}
+	}
+	text, err := json.Marshal([]any{declared, logs})
 	if err != nil {
 		return
 	}
 	if !bytes.Equal(text, l.savedDeclared) {
-		if err := debugfolder.Of(l.agent.options.StateDir).SaveDeclared(declared); err != nil {
-			l.agent.options.Log.Warn().Err(err).Msg("the owner and sessions of debug access see older commands")
+		folder := debugfolder.Of(l.agent.options.StateDir)
+		if err := errors.Join(folder.SaveDeclared(declared), folder.SaveLogs(logs)); err != nil {
+			l.agent.options.Log.Warn().Err(err).Msg("the owner and sessions of debug access see older commands and logs")
 			return
 		}
 	}
-	l.savedDeclared, l.declaredBy = text, c
+	l.savedDeclared, l.declaredBy = text, by
+}
+
+// readableLogs returns the logs that a debug session may read of a release: those that it declares, and in a cluster
+// those of its workloads. It is never nil.
+func (l *loop) readableLogs(r *render.Result) diagnostics.Logs {
+	logs := diagnostics.Logs{}.With(r.Logs)
+	if l.agent.options.PodLogs != nil {
+		logs = logs.With(workloadLogs(r.Objects))
+	}
+	return logs
+}
+
+// workloadLogs returns the logs of the workloads among objects, as KIND/NAME, after the namespace if the object names
+// one.
+func workloadLogs(objects []cells.Object) (logs diagnostics.Logs) {
+	groups := diagnostics.WorkloadKinds()
+	for _, o := range objects {
+		kind := strings.ToLower(o.Kind)
+		group, version, hasGroup := strings.Cut(o.APIVersion, "/")
+		if !hasGroup {
+			group, version = "", group
+		}
+		if of, known := groups[kind]; !known || of != group || version != "v1" {
+			continue
+		}
+		p := &diagnostics.Pods{Namespace: o.Namespace, Workload: kind + "/" + o.Name}
+		logs = append(logs, diagnostics.Log{Name: path.Join(p.Namespace, p.Workload), Pods: p})
+	}
+	return logs
 }

@@ -16,7 +16,7 @@ func (l *loop) openDebugger() {
 	l.debugChanges = wake.New()
 	l.debugger = debugger.New(debugger.Options{
 		StateDir: o.StateDir, Cell: o.Cell, Identity: l.agent.client.Key,
-		Transport: l.agent.client.Transport(maxDebugConnections), Enclose: o.Enclose,
+		Transport: l.agent.client.Transport(maxDebugConnections), Enclose: o.Enclose, PodLogs: o.PodLogs,
 		Now:      l.agent.clock.Latest,
 		OnChange: l.debugChanges.Notify, Log: o.Log,
 	})

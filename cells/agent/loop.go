@@ -70,8 +70,8 @@ type loop struct {
 	savedReport  []byte   // reported.json as on disk
 	savedState   []byte   // maintenance.json as on disk
 
-	savedDeclared []byte    // commands of the running release, as on disk
-	declaredBy    *contents // which declare them; nil: none do
+	savedDeclared []byte       // commands of the running release, as on disk
+	declaredBy    [2]*contents // which declare them: of what is known to work, and of an attempt; nil: none do
 
 	ownerFile   os.FileInfo    // of the owner.yaml whose decisions hold; nil: there was none
 	lastDesired *cells.Desired // the newest received by this process; nil: none
@@ -261,7 +261,8 @@ func (l *loop) runStep(ctx context.Context, s step, lastGood *cells.Assignment, 
 		return stepResult{err: err}
 	}
 	r.features = rendered.Features
-	r.contents = &contents{rendered.Components, rendered.Maintenance, rendered.Export, rendered.Diagnostics}
+	r.contents = &contents{rendered.Components, rendered.Maintenance, rendered.Export, rendered.Diagnostics,
+		l.readableLogs(&rendered)}
 	switch s.Task {
 	case taskApply:
 		l.agent.testPoint("applying")

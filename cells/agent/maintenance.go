@@ -37,13 +37,15 @@ func maintenanceReport(u *upkeep) *cells.MaintenanceReport {
 	return r
 }
 
-// contents is what a release says of its components, exports and diagnostic commands, read from its verified bytes.
+// contents is what a release says of its components, exports, diagnostic commands and logs, read from its verified
+// bytes.
 type contents struct {
 	Components []releases.Component `json:"components,omitempty"`
 	Shows      releases.Maintenance `json:"shows,omitzero"`
 	Export     *export.List         `json:"export,omitempty"` // what it wishes to have exported; nil: nothing
 
 	Diagnostics diagnostics.List `json:"diagnostics,omitempty"` // commands for debugging
+	Logs        diagnostics.Logs `json:"logs,omitempty"`        // that a debug session may read
 }
 
 // recordContents records the contents of an assignment's release.
@@ -56,7 +58,8 @@ func recordContents(s *state, of *cells.Assignment, c *contents) {
 		more.Contents = c
 		s.Attempt = &more
 	}
-	isPartial := s.Contents == nil || s.Contents.Export == nil || s.Contents.Diagnostics == nil
+	isPartial := s.Contents == nil || s.Contents.Export == nil || s.Contents.Diagnostics == nil ||
+		s.Contents.Logs == nil
 	if s.LastGood != nil && isPartial && s.LastGood.Digest == of.Digest {
 		s.Contents = c
 	}

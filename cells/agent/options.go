@@ -13,6 +13,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/clock"
+	"github.com/sluice-cd/sluice/cells/agent/debugger"
 	"github.com/sluice-cd/sluice/cells/agent/exporter"
 	"github.com/sluice-cd/sluice/cells/agent/flagserver"
 	"github.com/sluice-cd/sluice/cells/agent/render"
@@ -48,6 +49,8 @@ type Options struct {
 	RenderLimits   render.Limits
 	// Command of the program whose body is process.RunEnclosed, around what debug sessions run; empty: they run nothing
 	Enclose []string
+	// PodLogs reads logs of the target's pods, for debug sessions; nil: the target has none
+	PodLogs debugger.PodLogs
 
 	PollWait       time.Duration // how long one long-poll may wait; default 30s
 	ReportEvery    time.Duration // heartbeat, jittered by a tenth; default 10s

@@ -21,6 +21,7 @@ type Permission struct {
 	Document string `json:"document"`
 	// Commands is the hash of the declared commands that the owner permitted, whatever the release declares later.
 	Commands string `json:"commands,omitempty"`
+	Logs     string `json:"logs,omitempty"` // the same of the logs, under the scope logs
 	Made     Moment `json:"made"`
 	// How long the session may last, in nanoseconds; at most what was asked for
 	For        time.Duration `json:"for"`

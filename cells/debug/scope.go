@@ -1,7 +1,6 @@
 package debug
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -13,6 +12,7 @@ type Scope string
 
 const (
 	Read  Scope = "read"  // run the commands that the release declares in diagnostics.yaml
+	Logs  Scope = "logs"  // read the logs that the release declares, and those of its pods
 	Shell Scope = "shell" // have a terminal, as the user that the owner chose
 
 	execPrefix = "exec:" // run one declared command, which follows
@@ -33,21 +33,22 @@ func (s Scope) Command() string {
 
 // Validate checks the scope's form.
 func (s Scope) Validate() error {
-	switch {
-	case s == Read, s == Shell, commandName().MatchString(s.Command()):
+	if s == Read || s == Logs || s == Shell || commandName().MatchString(s.Command()) {
 		return nil
-	case s == "logs":
-		return errors.New("scope logs is not built yet: use read, with a declared command that prints the logs " +
-			"(diagnostics.yaml of the release)")
 	}
-	return fmt.Errorf("scope %.70q: use read, shell, or exec:NAME with the name of a declared command", string(s))
+	return fmt.Errorf("scope %.70q: use read, logs, shell, or exec:NAME with the name of a declared command", string(s))
 }
+
+// ChangesNothing reports whether no session of the scope can change anything in the cell.
+func (s Scope) ChangesNothing() bool { return s == Logs }
 
 // Describe returns what the scope lets the person do, for the cell's owner.
 func (s Scope) Describe() string {
 	switch s {
 	case Read:
 		return "run the diagnostic commands that the release declares"
+	case Logs:
+		return "read logs of what the cell runs, and nothing else"
 	case Shell:
 		return "use a shell: every command, as the user that you choose"
 	}

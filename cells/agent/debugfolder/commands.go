@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -14,41 +15,40 @@ import (
 	"github.com/sluice-cd/sluice/releases/diagnostics"
 )
 
-// declaredFile has the commands that the running release declares, for the owner and for sessions.
-const declaredFile = "commands.json"
+// What the running release declares, for the owner and for sessions. A request keeps what was permitted under the same
+// names.
+const (
+	commandsFile = "commands.json"
+	logsFile     = "logs.json"
+)
 
 // SaveDeclared keeps the commands that the running release declares.
 func (f Folder) SaveDeclared(l diagnostics.List) error {
-	if err := writeJSON(filepath.Join(string(f), declaredFile), l); err != nil {
+	if err := writeJSON(filepath.Join(string(f), commandsFile), l); err != nil {
 		return fmt.Errorf("keep the commands that the release declares: %w", err)
 	}
 	return nil
 }
 
-// Declared returns the commands that the running release declares.
-func (f Folder) Declared() (diagnostics.List, error) {
-	l, err := readJSON[diagnostics.List](filepath.Join(string(f), declaredFile))
-	if err != nil {
-		return nil, fmt.Errorf("read the commands that the release declares: %w", err)
+// SaveLogs keeps which logs the scope logs is for.
+func (f Folder) SaveLogs(l diagnostics.Logs) error {
+	if err := writeJSON(filepath.Join(string(f), logsFile), l); err != nil {
+		return fmt.Errorf("keep which logs may be read: %w", err)
 	}
-	if l == nil {
-		return nil, nil
-	}
-	return *l, nil
+	return nil
 }
 
-// keepCommands keeps what the release declares now with a request, and returns its hash.
-func (f Folder) keepCommands(id string) (hash string, err error) {
-	l, err := f.Declared()
-	if err != nil {
-		return "", err
+// keep keeps with a request what a file of the folder has now, and returns its hash.
+func (f Folder) keep(id, file string) (hash string, err error) {
+	text, err := disk.ReadLimited(filepath.Join(string(f), file), maxFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		text, err = []byte("null"), nil
 	}
-	text, err := json.Marshal(l)
 	if err == nil {
-		err = disk.ReplaceFileMode(f.path(id, commandsFile), 0o644, text)
+		err = disk.ReplaceFileMode(f.path(id, file), 0o644, text)
 	}
 	if err != nil {
-		return "", fmt.Errorf("keep the commands that are permitted: %w", err)
+		return "", fmt.Errorf("keep what is permitted: %w", err)
 	}
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:]), nil
@@ -57,24 +57,45 @@ func (f Folder) keepCommands(id string) (hash string, err error) {
 // Commands returns the declared commands that the owner permitted for a request, and before that, those that the
 // running release declares.
 func (f Folder) Commands(e *Entry) (diagnostics.List, error) {
-	if e.Permission == nil {
-		return f.Declared()
+	hash := ""
+	if e.Permission != nil {
+		hash = e.Permission.Commands
 	}
-	if e.Permission.Commands == "" {
-		return nil, nil
+	return permitted[diagnostics.List](f, e, commandsFile, hash)
+}
+
+// Logs returns the logs that the owner permitted for a request to be read, and before that, those that could be.
+func (f Folder) Logs(e *Entry) (diagnostics.Logs, error) {
+	hash := ""
+	if e.Permission != nil {
+		hash = e.Permission.Logs
 	}
-	text, err := disk.ReadLimited(f.path(e.ID, commandsFile), maxFile)
+	return permitted[diagnostics.Logs](f, e, logsFile, hash)
+}
+
+// permitted returns what was permitted for a request by a hash, and before that, what could be.
+func permitted[T any](f Folder, e *Entry, file, hash string) (all T, err error) {
+	name := f.path(e.ID, file)
+	switch {
+	case e.Permission == nil:
+		name = filepath.Join(string(f), file)
+	case hash == "":
+		return all, nil
+	}
+	text, err := disk.ReadLimited(name, maxFile)
+	if e.Permission == nil && errors.Is(err, fs.ErrNotExist) {
+		return all, nil
+	}
 	if err != nil {
-		return nil, fmt.Errorf("read the commands that the owner permitted: %w", err)
+		return all, fmt.Errorf("read what the owner may permit: %w", err)
 	}
-	if sum := sha256.Sum256(text); hex.EncodeToString(sum[:]) != e.Permission.Commands {
-		return nil, errors.New("the commands are not those that the owner permitted")
+	if sum := sha256.Sum256(text); hash != "" && hex.EncodeToString(sum[:]) != hash {
+		return all, errors.New("the commands and logs are not those that the owner permitted")
 	}
-	var l diagnostics.List
-	if err := json.Unmarshal(text, &l); err != nil {
-		return nil, fmt.Errorf("read the commands that the owner permitted: %w", err)
+	if err := json.Unmarshal(text, &all); err != nil {
+		return all, fmt.Errorf("read what the owner may permit: %w", err)
 	}
-	return l, nil
+	return all, nil
 }
 
 // A session whose permission is for each command asks the owner before it runs one.

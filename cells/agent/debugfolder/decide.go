@@ -56,13 +56,20 @@ func (f Folder) Approve(id string, p debug.Permission, now time.Time) error {
 		case p.PerCommand && e.Request.Scope == debug.Shell:
 			return errors.New("a shell runs commands that no one can list: approve it without --per-command, or deny " +
 				"it and ask for the scope read")
+		case p.KeepChanges && e.Request.Scope.ChangesNothing():
+			return errors.New("a session that reads logs changes nothing: approve it without --keep-changes")
 		}
 		p.Request, p.Document = id, e.Signed.Hash()
-		if e.Request.Scope != debug.Shell {
-			var err error
-			if p.Commands, err = f.keepCommands(id); err != nil {
-				return err
-			}
+		var err error
+		switch e.Request.Scope {
+		case debug.Shell:
+		case debug.Logs:
+			p.Logs, err = f.keep(id, logsFile)
+		default:
+			p.Commands, err = f.keep(id, commandsFile)
+		}
+		if err != nil {
+			return err
 		}
 		return writeJSON(f.path(id, permissionFile), p)
 	})

@@ -41,7 +41,6 @@ const (
 	recordFile     = "record.cast"
 	sentFile       = "sent"
 	replacedFile   = "replaced"
-	commandsFile   = "commands.json"
 )
 
 // Folder is the path of the folder of one agent.

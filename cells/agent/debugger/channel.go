@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 	"sync/atomic"
@@ -45,8 +44,9 @@ type channel struct {
 	channel  ssh.Channel
 	in       *recordedReader
 	out, err *recordedWriter
-	terminal *terminal // nil: the person has none
-	resized  chan size // buffer of one: the newest size that was not applied yet
+	terminal *terminal   // nil: the person has none
+	input    *typedInput // what is typed at the terminal, but to a shell; nil: nothing is
+	resized  chan size   // buffer of one: the newest size that was not applied yet
 }
 
 func newChannel(s *session, ch ssh.Channel) *channel {
@@ -163,13 +163,16 @@ func (c *channel) run(ctx context.Context, o order) int {
 			return codeRefused
 		}
 		return s.programs.runShell(ctx, c, o.line)
-	case o.shell:
-		return c.prompt(ctx)
 	}
 	if c.terminal != nil {
 		c.out.crlf, c.err.crlf = true, true
+		c.input = readTyped(c.in)
+		defer c.input.close()
 	}
-	return c.runDeclared(ctx, o.line)
+	if o.shell {
+		return c.prompt(ctx)
+	}
+	return c.runLine(ctx, o.line)
 }
 
 // mark records what is about to run, and reports whether it could be recorded.
@@ -198,9 +201,6 @@ func (c *channel) isAllowed(ctx context.Context, command []string) bool {
 func (c *channel) runDeclared(ctx context.Context, line string) int {
 	s := c.session
 	only := s.request.Scope.Command()
-	if !c.mark(line) {
-		return codeRefused
-	}
 	if strings.TrimSpace(line) == diagnostics.HelpCommand {
 		_, _ = io.WriteString(c.out, s.commands().Help(only)) // an error ends the session by itself
 		return 0
@@ -216,19 +216,10 @@ func (c *channel) runDeclared(ctx context.Context, line string) int {
 	case !c.isAllowed(ctx, r.Args):
 		return codeRefused
 	}
-	late := fmt.Errorf("%s ran for more than %s", r.Command.Name, r.Timeout)
-	ctx, cancelTimer := context.WithTimeoutCause(ctx, r.Timeout, late)
-	defer cancelTimer()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	full := fmt.Errorf("%s wrote more than %d bytes", r.Command.Name, r.Output)
-	limit := &outputLimit{full: func() { cancel(full) }}
-	limit.left.Store(int64(r.Output))
-	code := s.programs.run(ctx, program{args: r.Args, out: limit.of(c.out), err: limit.of(c.err)}, c)
-	if cause := context.Cause(ctx); errors.Is(cause, late) || errors.Is(cause, full) {
-		c.say(cause.Error() + ", and was killed")
-	}
-	return code
+	return c.runBounded(ctx, bounds{r.Command.Name, r.Timeout, r.Output},
+		func(ctx context.Context, out, errs io.Writer) int {
+			return s.programs.run(ctx, program{args: r.Args, out: out, err: errs}, c)
+		})
 }
 
 // outputLimit bounds what a command writes.
@@ -258,7 +249,7 @@ func (w *limitedWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// prompt runs declared commands, one line after the other, until the person leaves.
+// prompt runs what may run, one line after the other, until the person leaves.
 func (c *channel) prompt(ctx context.Context) int {
 	read := c.readLines()
 	for ctx.Err() == nil {
@@ -271,7 +262,7 @@ func (c *channel) prompt(ctx context.Context) int {
 		case "exit", "quit":
 			return 0
 		default:
-			c.runDeclared(ctx, line)
+			c.runLine(ctx, line)
 		}
 	}
 	return codeEnded
@@ -289,11 +280,10 @@ func (c *channel) readLines() func() (string, error) {
 			return lines.Text(), nil
 		}
 	}
-	c.out.crlf, c.err.crlf = false, false
 	editor := term.NewTerminal(struct {
 		io.Reader
 		io.Writer
-	}{c.in, c.out}, c.session.request.Cell+"> ")
+	}{c.input, c.out}, c.session.request.Cell+"> ")
 	_ = editor.SetSize(int(c.terminal.size.Columns), int(c.terminal.size.Rows)) // it writes nothing yet
 	return func() (string, error) {
 		c.out.crlf, c.err.crlf = false, false

@@ -32,7 +32,7 @@ const (
 	controlPlane = "https://control-plane"
 )
 
-// Options configures a Debugger. All fields but OnChange are required.
+// Options configures a Debugger. All fields but OnChange and PodLogs are required.
 type Options struct {
 	StateDir string
 	Cell     string
@@ -40,6 +40,7 @@ type Options struct {
 	Identity func() ed25519.PrivateKey
 	// Transport sends requests to the control plane as this cell, over connections of its own.
 	Transport http.RoundTripper
+	PodLogs   PodLogs          // nil: the cell has no pods
 	Enclose   []string         // command of the program whose body is process.RunEnclosed; empty: nothing can run
 	Now       func() time.Time // the cell's clock
 	OnChange  func()           // called after a session began or ended
@@ -54,14 +55,14 @@ type Debugger struct {
 
 	mu       sync.Mutex // guards what follows
 	kept     hold
-	attended map[string]bool // requests whose session is awaited or live
-	live     map[string]bool // requests whose session has begun
+	attended map[string]bool        // requests whose session is awaited or live
+	live     map[string]debug.Scope // of sessions that have begun
 }
 
 // New returns a debugger that does nothing before Run but keep what earlier sessions changed.
 func New(o Options) *Debugger {
 	d := &Debugger{options: o, folder: debugfolder.Of(o.StateDir), attended: map[string]bool{},
-		live: map[string]bool{}}
+		live: map[string]debug.Scope{}}
 	d.recallKept()
 	return d
 }
@@ -198,10 +199,12 @@ func (d *Debugger) try(ctx context.Context, e debugfolder.Entry) error {
 	if err != nil {
 		return err
 	}
-	permit := &folderPermit{folder: d.folder, id: e.ID, onBegin: func() { d.setLive(e.ID, true) }}
+	permit := &folderPermit{folder: d.folder, id: e.ID, onBegin: func() { d.setLive(e.ID, &e.Request) }}
 	s := &session{id: e.ID, request: e.Request, permission: *e.Permission, permit: permit, hostKey: hostKey,
 		record:   func() (recordFile, error) { return createRecord(d.folder.RecordPath(e.ID)) },
-		commands: func() diagnostics.List { return d.permitted(&e) }, log: d.options.Log,
+		commands: func() diagnostics.List { return permitted(d, &e, d.folder.Commands) },
+		logs:     func() diagnostics.Logs { return permitted(d, &e, d.folder.Logs) },
+		podLogs:  d.options.PodLogs, log: d.options.Log,
 		programs: programs{enclose: d.options.Enclose, id: e.ID, user: e.Permission.User}}
 	end, err := s.serve(ctx, conn)
 	if err != nil {
@@ -209,7 +212,7 @@ func (d *Debugger) try(ctx context.Context, e debugfolder.Entry) error {
 	}
 	d.keepChanges(e.ID, e.Permission, end.ended)
 	kept := d.seal(e, end)
-	d.setLive(e.ID, false)
+	d.setLive(e.ID, nil)
 	for failures := 0; !kept; failures++ { // a full disk, say
 		if backoff.Sleep(ctx, backoff.FullJitter(backoff.Exponential(minSendPause, maxSendPause, failures))) != nil {
 			break // the next start of the agent seals it
@@ -219,20 +222,20 @@ func (d *Debugger) try(ctx context.Context, e debugfolder.Entry) error {
 	return nil
 }
 
-// permitted returns the declared commands that the owner permitted.
-func (d *Debugger) permitted(e *debugfolder.Entry) diagnostics.List {
-	l, err := d.folder.Commands(e)
+// permitted returns the declared commands, or the logs, that the owner permitted.
+func permitted[T any](d *Debugger, e *debugfolder.Entry, load func(*debugfolder.Entry) (T, error)) T {
+	all, err := load(e)
 	if err != nil {
-		d.options.Log.Warn().Err(err).Msg("debug sessions can run no declared command")
+		d.options.Log.Warn().Err(err).Msg("a debug session can't run or read what the owner permitted")
 	}
-	return l
+	return all
 }
 
-// setLive notes that a session began, or ended.
-func (d *Debugger) setLive(id string, isLive bool) {
+// setLive notes that a session began; nil: that it ended.
+func (d *Debugger) setLive(id string, r *debug.Request) {
 	d.mu.Lock()
-	if isLive {
-		d.live[id] = true
+	if r != nil {
+		d.live[id] = r.Scope
 	} else {
 		delete(d.live, id)
 	}

@@ -102,7 +102,8 @@ func newFixtureOf(t *testing.T, scope debug.Scope, key ssh.Signer, change func(*
 	f.session = &session{id: f.id, request: e.Request, permission: *e.Permission, hostKey: debugtest.NewSigner(t),
 		permit:   &folderPermit{folder: f.folder, id: f.id, onBegin: func() {}},
 		record:   func() (recordFile, error) { return createRecord(f.folder.RecordPath(f.id)) },
-		commands: declared, programs: programs{enclose: []string{self, "enclose"}, id: f.id}, log: zerolog.Nop()}
+		commands: declared, logs: func() diagnostics.Logs { return nil },
+		programs: programs{enclose: []string{self, "enclose"}, id: f.id}, log: zerolog.Nop()}
 	return f
 }
 

@@ -20,7 +20,10 @@ type hold struct {
 func (d *Debugger) HealingWaits(now time.Time) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for id := range d.live {
+	for id, scope := range d.live {
+		if scope.ChangesNothing() {
+			continue
+		}
 		return "a debug session is live (" + id + "): what it changes is drift, which is looked for when it ends"
 	}
 	if d.kept.request != "" && now.Before(d.kept.until) {

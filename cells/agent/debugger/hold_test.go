@@ -20,14 +20,19 @@ func TestHealingWaitsForSessions(t *testing.T) {
 		if why := d.HealingWaits(noon); why != "" {
 			t.Fatal(why)
 		}
-		changes = 0
 		p := &debug.Permission{KeepChanges: keep}
-		d.setLive("one", true)
+		d.setLive("two", &debug.Request{Scope: debug.Logs}) // which changes nothing
+		if why := d.HealingWaits(noon); why != "" {
+			t.Error(why)
+		}
+		d.setLive("two", nil)
+		changes = 0
+		d.setLive("one", &debug.Request{Scope: debug.Read})
 		if d.HealingWaits(noon) == "" {
 			t.Error("what a live session changes is healed")
 		}
 		d.keepChanges("one", p, noon)
-		d.setLive("one", false)
+		d.setLive("one", nil)
 		if changes != 2 {
 			t.Errorf("the agent heard of %d changes", changes)
 		}

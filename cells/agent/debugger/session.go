@@ -56,6 +56,8 @@ type session struct {
 	hostKey    ssh.Signer
 	record     func() (recordFile, error)
 	commands   func() diagnostics.List
+	logs       func() diagnostics.Logs
+	podLogs    PodLogs // nil: the cell has no pods
 	programs   programs
 	log        zerolog.Logger
 

@@ -13,7 +13,6 @@ import (
 	"github.com/sluice-cd/sluice/cells/debug"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/internal/words"
-	"github.com/sluice-cd/sluice/releases/diagnostics"
 )
 
 const debugHelp = `For the cell's owner, on the cell's machine: nothing is asked of the network. The vendor's people ask
@@ -134,8 +133,9 @@ func debugShowVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{Use: "show [ID]", Args: cli.ArgumentCount(0, 1, "ID"),
 		Short: "Show a request: who asks, by which key, and what the person could do",
 		Long: `Without ID, shows the newest request. The beginning of an ID is enough. With the scope read or
-exec:NAME, it prints the commands that the running release declares: nothing else can be run. Once
-the session is over, it compares the record with its seal.`,
+exec:NAME, it prints the commands that the running release declares, and with the scope logs the logs
+that could be read: nothing else can be. Once the session is over, it compares the record with its
+seal.`,
 		Example: `  sluice cell debug show --state /var/lib/sluice`}
 	folder := findDebugFolder(a, cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -158,13 +158,26 @@ the session is over, it compares the record with its seal.`,
 		if p, err := f.Pending(e.ID); err == nil && p != nil {
 			d.Pending = p.Command
 		}
-		commands, err := f.Commands(&e)
+		help, err := helpFor(f, &e)
 		if err != nil {
 			return fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)
 		}
-		return a.PrintResult(d, func() { printDebugRequest(a, d, commands.Help(e.Request.Scope.Command())) })
+		return a.PrintResult(d, func() { printDebugRequest(a, d, help) })
 	}
 	return cmd
+}
+
+// helpFor lists what a session of the request could run or read; empty: everything, in a shell.
+func helpFor(f debugfolder.Folder, e *debugfolder.Entry) (string, error) {
+	switch e.Request.Scope {
+	case debug.Shell:
+		return "", nil
+	case debug.Logs:
+		logs, err := f.Logs(e)
+		return logs.Help(), err
+	}
+	commands, err := f.Commands(e)
+	return commands.Help(e.Request.Scope.Command()), err
 }
 
 // findRequest returns the request of args, or the newest for which wanted holds.
@@ -215,8 +228,9 @@ func printDebugRequest(a *cli.App, d debugRequest, help string) {
 			p.PrintLine("  ended    %s", r.Ended)
 		}
 	}
-	if d.Scope != debug.Shell {
-		p.PrintLine("commands that could be run:")
+	if help != "" {
+		p.PrintLine("%s", map[bool]string{false: "commands that could be run:",
+			true: "logs that could be read:"}[d.Scope == debug.Logs])
 		p.PrintText("  ", strings.TrimSuffix(help, "\n"))
 	}
 }
@@ -238,7 +252,8 @@ What a session changes is drift: it is healed when the session ends, or held and
   sluice cell debug approve 1f2e08c37ab64d51f0936be27d48ac15 --per-command --state /var/lib/sluice`}
 	fl := cmd.Flags()
 	cli.AddDurationFlag(fl, &p.For, "for", 0, "how long the session may last (default: as long as was asked for)")
-	fl.StringVar(&p.User, "user", "", "run commands and shells as `USER` of this machine (default: the agent's own)")
+	fl.StringVar(&p.User, "user", "", "run commands and shells, and read files and journals, as `USER` of this "+
+		"machine (default: the agent's own)")
 	fl.BoolVar(&p.PerCommand, "per-command", false, "ask for each command, in sluice cell debug watch")
 	fl.BoolVar(&p.Withhold, "withhold", false, "keep the record here: the vendor gets its hash and length")
 	fl.BoolVar(&p.KeepChanges, "keep-changes", false, "hold what the session changes, instead of healing it")
@@ -265,9 +280,9 @@ What a session changes is drift: it is healed when the session ends, or held and
 		if err := f.Approve(e.ID, p, time.Now()); err != nil {
 			return fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)
 		}
-		var commands diagnostics.List
+		help := ""
 		if e, err = f.Load(e.ID); err == nil {
-			commands, err = f.Commands(&e)
+			help, err = helpFor(f, &e)
 		}
 		if err != nil {
 			return fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)
@@ -277,9 +292,9 @@ What a session changes is drift: it is healed when the session ends, or held and
 			words.ExactDuration(p.For), words.ExactDuration(debug.BeginWithin))
 		return a.PrintResult(map[string]string{"id": e.ID, "said": said}, func() {
 			a.Stdout.PrintLine("%s", said)
-			if e.Request.Scope != debug.Shell {
-				a.Stdout.PrintLine("commands that are permitted, whatever the release declares later:")
-				a.Stdout.PrintText("  ", strings.TrimSuffix(commands.Help(e.Request.Scope.Command()), "\n"))
+			if help != "" {
+				a.Stdout.PrintLine("what is permitted, whatever the release declares later:")
+				a.Stdout.PrintText("  ", strings.TrimSuffix(help, "\n"))
 			}
 			a.Stdout.PrintLine("watch it: sluice cell debug watch %s; end it: sluice cell debug stop %s", e.ID, e.ID)
 		})

@@ -36,7 +36,9 @@ func ConnectVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{Use: "connect CELL [ID] [-- COMMAND [ARGUMENT]...]", Args: cobra.MinimumNArgs(1),
 		Short: "Open the session that a cell's owner permitted",
 		Long: `It waits for the owner's permission, and for the cell. Without an ID it is the newest request for
-the cell that a key of yours signed. Without a command there is a shell, or a prompt for the declared commands: help lists them.
+the cell that a key of yours signed. Without a command there is a shell, or a prompt for the declared
+commands or for logs: help lists them. With the scope logs, logs NAME reads one: --follow, --since 10m,
+--tail 200, and for pods --previous and --container NAME.
 
 The session is SSH between you and the cell. The cell's host key is compared with the cell's key in
 the release repository, so nothing in between can read or change it. With --stdio it is the
@@ -44,7 +46,8 @@ ProxyCommand of your own SSH client; docs/debug.md has the lines for ~/.ssh/conf
 
 The cell records what you see and what you type, also passwords that are not shown.`,
 		Example: `  sluice debug connect acme --server https://sluice.example
-  sluice debug connect acme 1f2e3d4c5b6a7988 --server https://sluice.example -- help`}
+  sluice debug connect acme 1f2e3d4c5b6a7988 --server https://sluice.example -- help
+  sluice debug connect acme --server https://sluice.example -- logs web --follow`}
 	f := cmd.Flags()
 	f.StringVar(&o.key, "key", "", "`FILE` with the private SSH key that signed the request (default: your key in the SSH "+
 		"agent, or git's user.signingKey)")

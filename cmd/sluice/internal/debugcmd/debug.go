@@ -73,7 +73,8 @@ func requestVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{Use: "request CELL --case CASE --reason WHY", Args: cli.ArgumentCount(1, 1, "CELL"),
 		Short: "Ask a cell's owner for a session",
 		Long: `The scope says what you could do: read runs the commands that the release declares in
-diagnostics.yaml, exec:NAME one of them, and shell is a terminal.
+diagnostics.yaml, exec:NAME one of them, logs reads the logs of what the cell runs, and shell is a
+terminal.
 
 You sign with a key that sluice.yaml lists for you, and that key alone opens the session.`,
 		Example: `  sluice debug request acme --case 4711 --reason "It hangs" --server https://sluice.example
@@ -81,7 +82,7 @@ You sign with a key that sluice.yaml lists for you, and that key alone opens the
 	f := cmd.Flags()
 	f.StringVar(&o.request.Case, "case", "", "`CASE`: your name of the problem, such as a ticket's number")
 	f.StringVar(&o.request.Reason, "reason", "", "what has to be found out, in one line for the cell's owner")
-	f.StringVar(&o.scope, "scope", string(debug.Read), "`SCOPE`: read, exec:NAME or shell")
+	f.StringVar(&o.scope, "scope", string(debug.Read), "`SCOPE`: read, exec:NAME, logs or shell")
 	cli.AddDurationFlag(f, &o.request.For, "for", 30*time.Minute, "how long the session may last")
 	cli.AddDurationFlag(f, &o.expires, "expires", 8*time.Hour, "how long the request waits for the owner, at most 24h")
 	f.StringVar(&o.person, "as", "",

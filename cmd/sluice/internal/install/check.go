@@ -38,6 +38,8 @@ func (i *Agent) AddFlags(f *pflag.FlagSet) {
 		"have node parts pass on to the agent what programs measure (docs/export.md)")
 	f.BoolVar(&i.SelfUpdate, "self-update", false, "let releases replace the agent by their component sluice-agent, with "+
 		"a guard that puts the old one back if the new one does not report; a machine's cell needs a root of trust")
+	f.BoolVar(&i.Logs, "logs", false, "let the agent read logs of pods, for debug sessions with the scope logs, which "+
+		"you permit one by one (docs/debug.md)")
 	f.BoolVar(&i.ClusterAdmin, "cluster-admin", false, "let releases hold anything, such as definitions and roles")
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/directory"
 	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/cells/kubernetes"
+	"github.com/sluice-cd/sluice/cells/kubernetes/podlogs"
 	"github.com/sluice-cd/sluice/cells/node"
 	"github.com/sluice-cd/sluice/cells/process"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
@@ -224,6 +225,9 @@ func (more *agentFlags) open(o *agent.Options, d directory.Options) (end func(),
 			o.NodePulls = &agent.NodePulls{Listen: more.nodePulls,
 				Share: node.AccessSharer(secrets, name, cluster.Acting)}
 		}
+	}
+	if o.PodLogs, err = podlogs.New(config, cmp.Or(more.namespace, namespace)); err != nil {
+		return nil, err
 	}
 	o.Target = cluster
 	return cluster.Close, nil
