@@ -228,6 +228,7 @@ func readReleases(targets map[string]*metadata.TargetFiles) (map[string]Release,
 type Policy struct {
 	Floor   releases.Version  // no release below it may run; zero: there is none
 	Revoked map[string]string // why, by version
+	Support Support           // who may ask for debug access
 }
 
 // policyField has the Policy in the targets file. Its values are texts: other readers keep them as they are.
@@ -236,6 +237,7 @@ const policyField = "x-sluice"
 type policyFile struct {
 	Floor   releases.Version  `json:"floor,omitzero"`
 	Revoked map[string]string `json:"revoked,omitempty"`
+	Support Support           `json:"support,omitempty"`
 }
 
 func readPolicy(unknown map[string]any) (Policy, error) {
@@ -255,6 +257,9 @@ func readPolicy(unknown map[string]any) (Policy, error) {
 		if _, err := releases.ParseVersion(v); err != nil {
 			return Policy{}, fmt.Errorf("%s revokes %.100q: %w", policyField, v, err)
 		}
+	}
+	if err := p.Support.validate(); err != nil {
+		return Policy{}, fmt.Errorf("%s %w", policyField, err)
 	}
 	return Policy(p), nil
 }

@@ -44,6 +44,21 @@ func (m *Verifier) Verify(s State, b Bundle, channel string, now time.Time) (*Tr
 	return t, v.state, err
 }
 
+// VerifyPolicy is Verify for the policy alone: what became of releases, or of the channel's head, does not matter. The
+// returned State is to be kept even with an error. channel is the one that the cell follows; empty: none yet.
+func (m *Verifier) VerifyPolicy(s State, b Bundle, channel string, now time.Time) (Policy, State, error) {
+	v := verification{known: m, state: s, bundle: b, now: now}
+	v.state.Roles = maps.Clone(s.Roles)
+	if err := v.updatePolicy(channel); err != nil {
+		return Policy{}, v.state, err
+	}
+	p, err := readPolicy(v.set.Targets[RoleTargets].Signed.UnrecognizedFields)
+	if err != nil {
+		return Policy{}, v.state, refused(RoleTargets, err)
+	}
+	return p, v.state, nil
+}
+
 // openRoot begins with the newest root that was kept (T2).
 func (v *verification) openRoot() (*metadata.Metadata[metadata.RootType], error) {
 	known := &v.known.root

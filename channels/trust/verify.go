@@ -141,16 +141,10 @@ type verification struct {
 }
 
 func (v *verification) run(channel string) (*Trusted, error) {
-	if err := v.followRoots(); err != nil {
+	if err := v.updatePolicy(channel); err != nil {
 		return nil, err
 	}
-	if err := v.updateTimestamp(); err != nil {
-		return nil, err
-	}
-	if err := v.updateSnapshot(channel); err != nil {
-		return nil, err
-	}
-	for _, role := range []string{RoleTargets, RoleReleases, ChannelRole(channel)} {
+	for _, role := range []string{RoleReleases, ChannelRole(channel)} {
 		if err := v.updateRole(role); err != nil {
 			return nil, err
 		}
@@ -160,6 +154,20 @@ func (v *verification) run(channel string) (*Trusted, error) {
 		v.verifyFlags(t)
 	}
 	return t, err
+}
+
+// updatePolicy verifies all that the policy depends on, and the policy.
+func (v *verification) updatePolicy(channel string) error {
+	if err := v.followRoots(); err != nil {
+		return err
+	}
+	if err := v.updateTimestamp(); err != nil {
+		return err
+	}
+	if err := v.updateSnapshot(channel); err != nil {
+		return err
+	}
+	return v.updateRole(RoleTargets)
 }
 
 // refused says which role's file an error is about.

@@ -1,0 +1,110 @@
+package debuginbox
+
+import (
+	"context"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/debugfolder"
+	"github.com/sluice-cd/sluice/cells/debug"
+	"github.com/sluice-cd/sluice/channels/trust"
+	"github.com/sluice-cd/sluice/internal/words"
+)
+
+const (
+	signersFor   = 20 * time.Second // how long the signers' word is good while a request is not over
+	signersRetry = 5 * time.Second
+	maxWhy       = 400 // bytes of a reason in a report
+)
+
+// Signers is what release signers say of who may ask.
+type Signers struct {
+	Bind bool // the cell has a root of trust: it takes requests by Keys alone
+	Keys trust.Support
+}
+
+// vouching is what an inbox knows of the signers' word.
+type vouching struct {
+	ask      func(context.Context) (Signers, error) // nil: no one is asked
+	signers  *Signers                               // as verified last; nil: not yet in this process
+	err      error                                  // of asking last
+	next     time.Time                              // when to ask again
+	isWarned bool                                   // of err
+}
+
+// refresh asks the signers, unless that was done a moment ago. What they said before stays where the control plane is
+// down, or withholds what is newer.
+func (v *vouching) refresh(ctx context.Context, now time.Time) error {
+	if v.ask == nil || now.Before(v.next) {
+		return v.err
+	}
+	s, err := v.ask(ctx)
+	if v.err = err; err != nil {
+		v.next = now.Add(signersRetry)
+		return err
+	}
+	v.signers, v.next, v.isWarned = &s, now.Add(signersFor), false
+	return nil
+}
+
+// check says why the cell takes no request of a key; nil: it does. by is whose key it is by the signers' word; empty:
+// they are not asked.
+func (v *vouching) check(r *debug.Request, now time.Time) (by string, err error) {
+	if v.signers == nil || !v.signers.Bind {
+		return "", nil
+	}
+	return r.Person, v.signers.Keys.Check(r.Person, r.Key, now)
+}
+
+// holdToSigners ends what signers vouch for no more: requests are denied, and sessions end (D2).
+func (i *Inbox) holdToSigners(ctx context.Context, now time.Time) {
+	if i.vouching.ask == nil {
+		return
+	}
+	all, err := i.folder.List()
+	if err != nil && len(all) == 0 {
+		return // look says so
+	}
+	at := moment()
+	for n := range all {
+		e := &all[n]
+		state := e.State(at, now)
+		if state != debugfolder.Open && state != debugfolder.Permitted && state != debugfolder.Live {
+			continue
+		}
+		if err := i.vouching.refresh(ctx, now); err != nil && ctx.Err() == nil && !i.vouching.isWarned {
+			i.vouching.isWarned = true
+			i.options.Log.Warn().Err(err).Msg("who may have debug access could not be verified; the agent retries")
+		}
+		if _, why := i.vouching.check(&e.Request, now); why != nil {
+			i.end(e, state, why, now)
+		}
+	}
+}
+
+// end ends a request that signers vouch for no more. A failure is tried again at the next look.
+func (i *Inbox) end(e *debugfolder.Entry, state debugfolder.State, why error, now time.Time) {
+	var err error
+	switch {
+	case e.Stopped:
+		return
+	case state == debugfolder.Live:
+		err = i.folder.Revoke(e.ID, refusal(why))
+	default:
+		err = i.folder.Deny(e.ID, debugfolder.Denial{Reason: refusal(why), At: now})
+	}
+	log := i.options.Log.Warn().Str("request", e.ID).Str("why", why.Error())
+	if err != nil {
+		log.Err(err).Msg("debug access that release signers do not vouch for any more could not be ended")
+		return
+	}
+	log.Msg("debug access was ended: release signers do not vouch for its key any more")
+}
+
+// refusal is what the vendor and the owner read where signers do not vouch for a key.
+func refusal(why error) string { return words.Clip("the cell refused it: "+why.Error(), maxWhy) }
+
+// turnedDown is a request that the cell did not take, for its report: the person waits for an answer.
+func turnedDown(id string, why error) cells.DebugState {
+	return cells.DebugState{ID: id, State: cells.DebugDenied, Why: refusal(why)}
+}
