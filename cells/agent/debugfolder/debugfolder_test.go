@@ -79,11 +79,17 @@ func TestPermissionServesOnce(t *testing.T) {
 	if err := f.Deny(id, debugfolder.Denial{}); err == nil {
 		t.Error("a session that began was denied, and not stopped")
 	}
-	if f.MustEnd(id) {
-		t.Error("the session has to end, without a reason")
+	if err := f.MustEnd(id); err != nil {
+		t.Error("the session has to end, without a reason", err)
 	}
-	if err := f.Stop(id); err != nil || !f.MustEnd(id) {
+	if err := f.Revoke(id, "the key is named no more"); err != nil || f.MustEnd(id).Error() != "the key is named no more" {
+		t.Error("the reason is not kept", err, f.MustEnd(id))
+	}
+	if err := f.Stop(id); err != nil || !errors.Is(f.MustEnd(id), debugfolder.ErrStopped) {
 		t.Error("the owner's stop is not seen", err)
+	}
+	if err := f.Revoke(id, "later"); err != nil || !errors.Is(f.MustEnd(id), debugfolder.ErrStopped) {
+		t.Error("what the owner stopped has another reason", err)
 	}
 }
 

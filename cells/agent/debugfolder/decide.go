@@ -93,14 +93,33 @@ func (f Folder) Stop(id string) error {
 	return f.change(id, func(*Entry) error { return disk.ReplaceFileMode(f.path(id, stopFile), 0o644) })
 }
 
-// MustEnd reports whether the owner had the session of a request end. A folder that can't be read ends it, too.
-func (f Folder) MustEnd(id string) bool {
-	stopped, err := exists(f.path(id, stopFile))
-	if err != nil || stopped {
-		return true
+// Revoke is Stop without the owner: why is the reason that the session's seal has. What was stopped stays so.
+func (f Folder) Revoke(id, why string) error {
+	return f.change(id, func(e *Entry) error {
+		if e.Stopped {
+			return nil
+		}
+		return disk.ReplaceFileMode(f.path(id, stopFile), 0o644, []byte(why))
+	})
+}
+
+// ErrStopped means that the owner had a session end.
+var ErrStopped = errors.New("the cell's owner stopped it")
+
+// MustEnd returns why the session of a request has to end: ErrStopped, or the reason of Revoke; nil: it may go on. A
+// folder that can't be read ends it, too.
+func (f Folder) MustEnd(id string) error {
+	why, err := disk.ReadLimited(f.path(id, stopFile), maxFile)
+	if err == nil && len(why) > 0 {
+		return errors.New(string(why))
 	}
-	there, err := exists(f.path(id, permissionFile))
-	return err != nil || !there
+	if !errors.Is(err, fs.ErrNotExist) {
+		return ErrStopped
+	}
+	if there, err := exists(f.path(id, permissionFile)); err != nil || !there {
+		return ErrStopped
+	}
+	return nil
 }
 
 // ErrUsed means that a permission has had its session.
@@ -117,7 +136,7 @@ func (f Folder) Begin(id string, moment debug.Moment, now time.Time) (Entry, err
 		case e.Denied != nil:
 			return errors.New("the owner denied the request")
 		case e.Stopped:
-			return errors.New("the owner stopped it")
+			return f.MustEnd(id)
 		case e.Permission == nil:
 			return errors.New("the owner has not approved the request")
 		}

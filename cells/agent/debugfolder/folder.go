@@ -73,12 +73,12 @@ type Entry struct {
 	ID         string
 	Signed     debug.SignedRequest
 	Request    debug.Request
-	Vouched    string    // who vouches for the key, beside the control plane; empty: no one does
+	Vouched    string    // whose key it is by the word of release signers; empty: they were not asked
 	Received   time.Time // by the machine's clock
 	Permission *debug.Permission
 	Denied     *Denial
 	Begun      *Begun
-	Stopped    bool              // the owner had the session end
+	Stopped    bool              // the session had to end: see MustEnd
 	Replaced   bool              // another release began after the session: what it changed is kept no longer
 	Seal       *debug.SignedSeal // nil: no session ended
 }

@@ -14,8 +14,8 @@ import (
 var ErrFull = fmt.Errorf("%d requests for debug access wait for the owner, or %d are kept whose records the control "+
 	"plane has not: no other is kept meanwhile", MaxOpen, MaxKept)
 
-// Keep keeps a request for the owner, and reports whether it is new. vouched says who vouches for the request's key;
-// empty: no one does. The caller has checked the request for this cell.
+// Keep keeps a request for the owner, and reports whether it is new. vouched says whose key it is by the
+// word of release signers; empty: they were not asked. The caller has checked the request for this cell.
 func (f Folder) Keep(s debug.SignedRequest, vouched string, moment debug.Moment, now time.Time) (bool, error) {
 	id := s.ID()
 	if _, err := s.Open(); err != nil {

@@ -48,7 +48,7 @@ func (p *folderPermit) left() time.Duration {
 	return p.entry.Permission.Left(p.entry.Begun.Moment, now)
 }
 
-func (p *folderPermit) mustEnd() bool { return p.folder.MustEnd(p.id) }
+func (p *folderPermit) mustEnd() error { return p.folder.MustEnd(p.id) }
 
 func (p *folderPermit) ask(ctx context.Context, command []string) (bool, error) {
 	p.asked++

@@ -28,7 +28,6 @@ const (
 
 // Why a session ended. The reasons stand in its seal.
 var (
-	errStopped  = errors.New("the cell's owner stopped it")
 	errTimeUp   = errors.New("its time was over")
 	errAgentEnd = errors.New("the agent ended")
 	errLeft     = errors.New("the person left")
@@ -41,8 +40,8 @@ type permit interface {
 	begin() error
 	// left returns how long the session may still last.
 	left() time.Duration
-	// mustEnd reports whether the owner had the session end.
-	mustEnd() bool
+	// mustEnd returns why the session has to end, such as that the owner stopped it; nil: it may go on.
+	mustEnd() error
 	// ask asks the owner for one command, and returns once the owner has answered, or ctx ended.
 	ask(ctx context.Context, command []string) (bool, error)
 }
@@ -165,11 +164,10 @@ func (s *session) watchPermit(ctx context.Context, p permit) {
 	ticker := time.NewTicker(checkEvery)
 	defer ticker.Stop()
 	for {
-		switch {
-		case p.left() <= 0:
+		if p.left() <= 0 {
 			s.end(errTimeUp)
-		case p.mustEnd():
-			s.end(errStopped)
+		} else if why := p.mustEnd(); why != nil {
+			s.end(why)
 		}
 		select {
 		case <-ctx.Done():

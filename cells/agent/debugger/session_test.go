@@ -179,7 +179,7 @@ func TestSessionEndsWhole(t *testing.T) {
 		end  func(f *fixture)
 		want error
 	}{
-		"stop":   {func(f *fixture) { _ = f.folder.Stop(f.id) }, errStopped},
+		"stop":   {func(f *fixture) { _ = f.folder.Stop(f.id) }, debugfolder.ErrStopped},
 		"expiry": {func(f *fixture) { f.session.permit.(*shortPermit).isOver.Store(true) }, errTimeUp},
 		"client": {func(f *fixture) { _ = f.conn.Close() }, errLeft},
 	} {
@@ -265,7 +265,7 @@ func TestSessionEndsThoughItsEncloserDoesNot(t *testing.T) {
 				if err := f.folder.Stop(f.id); err != nil {
 					t.Fatal(err)
 				}
-				if e := f.awaitEnding(t); e.why != errStopped.Error() {
+				if e := f.awaitEnding(t); e.why != debugfolder.ErrStopped.Error() {
 					t.Errorf("it ended because %s", e.why)
 				}
 				if c.isFound {
