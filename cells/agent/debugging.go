@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"path"
@@ -20,13 +21,29 @@ func (l *loop) openDebugInbox() *debuginbox.Inbox {
 	a := l.agent
 	log := a.options.Log.With().Str("about", "debug access").Logger()
 	return debuginbox.New(debuginbox.Options{StateDir: a.options.StateDir, Cell: a.options.Cell,
-		Fetch: a.client.FetchDebug, Now: a.clock.Latest, Log: log,
+		Fetch: a.client.FetchDebug, AskSigners: l.askSigners, Now: a.clock.Latest, Log: log,
 		OnNews: func(events []cells.Event) {
 			if err := l.outbox.Add(events, time.Now()); err != nil {
 				log.Warn().Err(err).Msg("news of debug access is not in the cell's history")
 			}
 			l.reporter.Notify()
 		}})
+}
+
+// askSigners returns who may ask for debug access by the word of release signers, where the cell has a root of trust.
+func (l *loop) askSigners(ctx context.Context) (debuginbox.Signers, error) {
+	k := l.signatures
+	if !k.Pinned() {
+		return debuginbox.Signers{}, nil
+	}
+	l.verifying.Lock()
+	defer l.verifying.Unlock()
+	told, err := l.agent.client.FetchTrust(ctx, k.RootVersion())
+	if err != nil {
+		return debuginbox.Signers{}, err
+	}
+	keys, err := k.Support(told, l.agent.clock.Latest())
+	return debuginbox.Signers{Bind: true, Keys: keys}, err
 }
 
 // saveDeclared keeps what debug sessions may run and read, for the owner and for sessions: the commands of the release

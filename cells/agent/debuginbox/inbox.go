@@ -2,8 +2,9 @@
 // what became of each: in reports, and as events.
 //
 // A request is checked here again, whatever the control plane checked: that the person whose key it names signed it,
-// that it is for this cell, and that it has not expired. The inbox permits nothing (D1). What the control plane no
-// longer lists is removed unless the owner has answered it. While nothing is open, an inbox reads the folder once a
+// that it is for this cell, that it has not expired and, in a cell with a root of trust, that release signers name the
+// key as the person's. The inbox permits nothing (D1). What the control plane no longer lists is removed unless the owner
+// has answered it; what signers vouch for no more ends (D2). While nothing is open, an inbox reads the folder once a
 // minute.
 //
 // Run must be called once; the other methods may be called at once.
@@ -45,7 +46,9 @@ type Options struct {
 	Cell     string
 	// Fetch requests the open requests from the control plane.
 	Fetch func(ctx context.Context) (debug.Requests, error)
-	Now   func() time.Time // the cell's clock
+	// AskSigners returns what release signers say of who may ask, verified now; nil: they are not asked.
+	AskSigners func(ctx context.Context) (Signers, error)
+	Now        func() time.Time // the cell's clock
 	// OnNews gets events when what is reported changed.
 	OnNews func([]cells.Event)
 	Log    zerolog.Logger
@@ -70,11 +73,14 @@ type Inbox struct {
 	pruneAt  time.Time
 	refused  map[string]bool   // requests whose refusal was logged
 	states   map[string]string // as told in events, by request; nil: nothing was looked at
+	vouching vouching
+	declined []cells.DebugState // what the control plane lists, and signers do not vouch for
 }
 
 // New returns an inbox, with what the folder has now as its report.
 func New(o Options) *Inbox {
-	i := &Inbox{options: o, folder: debugfolder.Of(o.StateDir), wanted: wake.New(), refused: map[string]bool{}}
+	i := &Inbox{options: o, folder: debugfolder.Of(o.StateDir), wanted: wake.New(), refused: map[string]bool{},
+		vouching: vouching{ask: o.AskSigners}}
 	i.look()
 	return i
 }
@@ -122,6 +128,7 @@ func (i *Inbox) turn(ctx context.Context, now time.Time) time.Duration {
 			i.options.Log.Warn().Err(err).Msg("old requests for debug access could not be removed")
 		}
 	}
+	i.holdToSigners(ctx, now)
 	wait := idleLook
 	if i.look() {
 		wait = restlessLook
@@ -148,7 +155,7 @@ func (i *Inbox) fetch(ctx context.Context, now time.Time) {
 		all, err = i.options.Fetch(ctx)
 	}
 	if err == nil {
-		later, err = i.take(all.Requests, now)
+		later, err = i.take(ctx, all.Requests, now)
 	}
 	if err != nil {
 		if i.failures == 0 && ctx.Err() == nil {
@@ -166,9 +173,10 @@ func (i *Inbox) fetch(ctx context.Context, now time.Time) {
 
 // take keeps the requests that are valid, and withdraws those that are no longer listed. It reports whether a request
 // that was refused may be kept later.
-func (i *Inbox) take(all []debug.SignedRequest, now time.Time) (later bool, err error) {
+func (i *Inbox) take(ctx context.Context, all []debug.SignedRequest, now time.Time) (later bool, err error) {
 	listed := map[string]bool{}
 	var faults []error
+	i.declined, i.vouching.next = nil, time.Time{} // signers may have spoken since
 	for _, s := range all[:min(len(all), 2*debugfolder.MaxOpen)] {
 		id := s.ID()
 		listed[id] = true
@@ -181,7 +189,18 @@ func (i *Inbox) take(all []debug.SignedRequest, now time.Time) (later bool, err 
 			i.refuse(id, err)
 			continue
 		}
-		switch _, err := i.folder.Keep(s, "", moment(), now); {
+		if err := i.vouching.refresh(ctx, now); err != nil {
+			faults = []error{fmt.Errorf("verify who may ask: %w", err)}
+			continue
+		}
+		by, err := i.vouching.check(&r, now)
+		if err != nil {
+			later = true // signers may name the key yet
+			i.declined = append(i.declined, turnedDown(id, err))
+			i.refuse(id, err)
+			continue
+		}
+		switch _, err := i.folder.Keep(s, by, moment(), now); {
 		case errors.Is(err, debugfolder.ErrFull):
 			later = true
 			i.refuse(id, err)
@@ -237,6 +256,8 @@ func (i *Inbox) look() (restless bool) {
 			report = append(report, d)
 		}
 	}
+	declined := slices.DeleteFunc(slices.Clone(i.declined), func(d cells.DebugState) bool { return states[d.ID] != "" })
+	report = append(declined, report...)
 	report = report[max(0, len(report)-cells.MaxDebugRequests):]
 	i.states = states
 	i.mu.Lock()
@@ -262,11 +283,11 @@ func describe(e *debugfolder.Entry, at debug.Moment, now time.Time) cells.DebugS
 		d.Until = e.Begun.At.Add(e.Permission.For).Truncate(time.Second)
 	}
 	if e.Denied != nil {
-		d.Why = words.Clip(e.Denied.Reason, 400)
+		d.Why = words.Clip(e.Denied.Reason, maxWhy)
 	}
 	if e.Seal != nil {
 		if seal, err := e.Seal.Read(); err == nil {
-			d.Why, d.Hash, d.Length, d.Withheld = words.Clip(seal.Why, 400), seal.Hash, seal.Length, seal.Withheld
+			d.Why, d.Hash, d.Length, d.Withheld = words.Clip(seal.Why, maxWhy), seal.Hash, seal.Length, seal.Withheld
 		}
 	}
 	return d

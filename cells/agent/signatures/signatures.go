@@ -307,24 +307,48 @@ func (k *Keeper) FlagParts(channel string, b trust.Bundle, now time.Time) (parts
 	return trusted.Parts, trusted.FlagsSigned, trusted.FlagsFault
 }
 
+// Support verifies what the control plane told, at an instant, and returns whose keys may ask for debug access. What was
+// verified is kept in any case.
+func (k *Keeper) Support(b trust.Bundle, now time.Time) (trust.Support, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	state, err := k.pinnedState(b)
+	if err != nil {
+		return nil, err
+	}
+	policy, state, err := k.verifier.VerifyPolicy(state, b, k.kept.Channel, now)
+	next := k.kept
+	next.State = forget(state, k.kept.Channel)
+	if err := errors.Join(err, k.saveChanged(next)); err != nil {
+		return nil, err
+	}
+	return policy.Support, nil
+}
+
+// pinnedState returns what the cell believes, from the root that was pinned on. The caller holds mu.
+func (k *Keeper) pinnedState(b trust.Bundle) (trust.State, error) {
+	state := k.kept.State
+	if k.damaged != nil || state.Root != nil {
+		return state, k.damaged
+	}
+	i := slices.IndexFunc(b.Roots, func(data []byte) bool { return releases.DigestBytes(data) == k.kept.Pin })
+	if i < 0 {
+		return state, fmt.Errorf("the control plane has no root with digest %s, which this cell trusts", k.kept.Pin)
+	}
+	state.Root = b.Roots[i]
+	return state, nil
+}
+
 // verify verifies what the control plane told, for a channel. It returns what is to be kept even with an error; trusted
 // is nil then. The caller holds mu.
 func (k *Keeper) verify(channel, what string, b trust.Bundle, now time.Time) (*trust.Trusted, Kept, error) {
-	if k.damaged != nil {
-		return nil, k.kept, k.damaged
-	}
-	if is := k.kept.Channel; is != "" && channel != is {
+	if is := k.kept.Channel; k.damaged == nil && is != "" && channel != is {
 		return nil, k.kept, fmt.Errorf("this cell follows channel %s, and the control plane sends %s of channel %s: if "+
 			"its owner agrees, sluice agent --trust-channel %s", is, what, channel, channel)
 	}
-	state := k.kept.State
-	if state.Root == nil {
-		i := slices.IndexFunc(b.Roots, func(data []byte) bool { return releases.DigestBytes(data) == k.kept.Pin })
-		if i < 0 {
-			return nil, k.kept, fmt.Errorf("the control plane has no root with digest %s, which this cell trusts",
-				k.kept.Pin)
-		}
-		state.Root = b.Roots[i]
+	state, err := k.pinnedState(b)
+	if err != nil {
+		return nil, k.kept, err
 	}
 	trusted, state, err := k.verifier.Verify(state, b, channel, now)
 	next := k.kept
