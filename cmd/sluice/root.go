@@ -98,7 +98,7 @@ func root(a *cli.App) *cobra.Command {
 		"cell revoke", "cell retry", "flag init", "flag set", "flag kill", "flag unkill", "flag promote",
 		"announce new", "announce approve", "announce cancel", "announce hold", "announce publish", "engine-key rotate",
 		"engine-key add", "engine-key remove", "infra notify", "infra extend", "infra exempt", "trust init",
-		"trust sign", "trust revoke", "trust rotate")
+		"trust sign", "trust revoke", "trust rotate", "trust support add", "trust support remove")
 	return root
 }
 

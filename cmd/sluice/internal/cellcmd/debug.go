@@ -123,10 +123,14 @@ func printDebugRequests(a *cli.App, all []debugRequest) {
 		if d.Left != "" {
 			state += ", " + d.Left + " left"
 		}
-		rows = append(rows, []cli.Field{cli.Text(d.ID), cli.Text(state), cli.Text(d.Person), cli.Text(d.Case),
+		vouched := cli.Text(d.Vouched)
+		if d.Vouched == "" {
+			vouched = cli.Text("no")
+		}
+		rows = append(rows, []cli.Field{cli.Text(d.ID), cli.Text(state), cli.Text(d.Person), vouched, cli.Text(d.Case),
 			cli.Text(string(d.Scope)), cli.Text(d.For), cli.Text(d.Reason)})
 	}
-	a.Stdout.PrintTable([]string{"ID", "STATE", "PERSON", "CASE", "SCOPE", "FOR", "REASON"}, rows)
+	a.Stdout.PrintTable([]string{"ID", "STATE", "PERSON", "VOUCHED", "CASE", "SCOPE", "FOR", "REASON"}, rows)
 }
 
 func debugShowVerb(a *cli.App) *cobra.Command {
@@ -203,7 +207,7 @@ func printDebugRequest(a *cli.App, d debugRequest, help string) {
 	p.PrintLine("  who      %s", d.Person)
 	p.PrintLine("  key      %s", d.Key)
 	if d.Vouched != "" {
-		p.PrintLine("           vouched for by %s", d.Vouched)
+		p.PrintLine("           vouched for by release signers as a key of %s", d.Vouched)
 	} else {
 		p.PrintLine("           not vouched for by release signers: compare it with what the person tells you")
 	}

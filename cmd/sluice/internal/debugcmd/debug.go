@@ -76,7 +76,8 @@ func requestVerb(a *cli.App) *cobra.Command {
 diagnostics.yaml, exec:NAME one of them, logs reads the logs of what the cell runs, and shell is a
 terminal.
 
-You sign with a key that sluice.yaml lists for you, and that key alone opens the session.`,
+You sign with a key that sluice.yaml lists for you, and that key alone opens the session. A cell with
+a root of trust takes it only if release signers name the key, too (sluice trust support).`,
 		Example: `  sluice debug request acme --case 4711 --reason "It hangs" --server https://sluice.example
   sluice debug request acme --case 4711 --reason "Workspaces don't start" --scope shell --key ~/.ssh/id_ed25519`}
 	f := cmd.Flags()
@@ -104,9 +105,12 @@ You sign with a key that sluice.yaml lists for you, and that key alone opens the
 		return requireServer(a, cmd)
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		signed, err := sign(a, cmd, args[0], o)
+		signed, vouched, err := sign(a, cmd, args[0], o)
 		if err != nil {
 			return fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)
+		}
+		if vouched.fault != nil {
+			a.Stderr.PrintLine("note: cell %s refuses the request if it has a root of trust: %s", args[0], vouched.fault)
 		}
 		var s debugging.RequestStatus
 		path := "/v1/cells/" + url.PathEscape(args[0]) + "/debug"
@@ -116,6 +120,9 @@ You sign with a key that sluice.yaml lists for you, and that key alone opens the
 		return a.PrintResult(s, func() {
 			a.Stdout.PrintLine("asked: request %s to cell %s, with key %s", s.ID, s.Cell, s.Key)
 			a.Stdout.PrintLine("the owner sees it by sluice cell debug show %s in the cell; tell them the key", s.ID)
+			if vouched.asked && vouched.fault == nil {
+				a.Stdout.PrintLine("release signers vouch for the key, as the cell sees, too, if it has a root of trust")
+			}
 			a.Stdout.PrintLine("then: sluice debug connect %s %s", s.Cell, s.ID)
 		})
 	}
@@ -123,48 +130,51 @@ You sign with a key that sluice.yaml lists for you, and that key alone opens the
 }
 
 // sign makes the request and signs it with a key of the person's in sluice.yaml.
-func sign(a *cli.App, cmd *cobra.Command, cell string, o requestFlags) (debug.SignedRequest, error) {
+func sign(a *cli.App, cmd *cobra.Command, cell string, o requestFlags) (
+	signed debug.SignedRequest, vouched vouching, err error) {
+
 	ctx := cmd.Context()
 	s, err := a.ReleaseRepository().ReadSnapshot(ctx, a, cmd)
 	if err != nil {
-		return debug.SignedRequest{}, err
+		return signed, vouched, err
 	}
 	if s.Desired.Cells[cell] == nil {
-		return debug.SignedRequest{}, cli.Fail(fmt.Errorf("there is no cell %s", cell), "sluice cell list names all")
+		return signed, vouched, cli.Fail(fmt.Errorf("there is no cell %s", cell), "sluice cell list names all")
 	}
 	by := edits.Person{}
 	if o.person == "" {
 		if by.Person, err = a.FindAuthor(ctx); err != nil {
-			return debug.SignedRequest{}, err
+			return signed, vouched, err
 		}
 	}
 	person, err := s.People().FindApprover(o.person, by)
 	if err != nil {
-		return debug.SignedRequest{}, err
+		return signed, vouched, err
 	}
 	key, err := a.FindSigner(ctx, o.key, s.People()[person].Keys)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return debug.SignedRequest{}, cli.Fail(err, "name the file of your private key: --key FILE")
+		return signed, vouched, cli.Fail(err, "name the file of your private key: --key FILE")
 	case err != nil:
-		return debug.SignedRequest{}, err
+		return signed, vouched, err
 	case key == nil:
-		return debug.SignedRequest{}, cli.Fail(fmt.Errorf("no key of %s in sluice.yaml is here", person),
+		return signed, vouched, cli.Fail(fmt.Errorf("no key of %s in sluice.yaml is here", person),
 			"name the file of your private key (--key FILE), or load it into the SSH agent (ssh-add)")
 	}
 	r := o.request
 	nonce := make([]byte, 16)
 	if _, err := rand.Read(nonce); err != nil {
-		return debug.SignedRequest{}, fmt.Errorf("make a nonce: %w", err)
+		return signed, vouched, fmt.Errorf("make a nonce: %w", err)
 	}
 	now := time.Now()
 	r.Cell, r.Person, r.Nonce, r.Made, r.Expires = cell, person, hex.EncodeToString(nonce), now, now.Add(o.expires)
-	signed, err := debug.Sign(r, rsaAsSHA2(key.Key))
-	if err != nil {
-		return signed, err
+	if signed, err = debug.Sign(r, rsaAsSHA2(key.Key)); err != nil {
+		return signed, vouched, err
 	}
-	_, err = debugging.Check(signed, cell, s.Desired.Pipeline.People, now)
-	return signed, err
+	if r, err = debugging.Check(signed, cell, s.Desired.Pipeline.People, now); err == nil {
+		vouched = readVouching(s.Desired, &r, now)
+	}
+	return signed, vouched, err
 }
 
 // rsaAsSHA2 has RSA keys sign over SHA-512: signatures over SHA-1 count for nothing.

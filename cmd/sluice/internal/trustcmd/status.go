@@ -29,6 +29,7 @@ type status struct {
 	Revoked  map[string]string `json:"revoked,omitempty"`
 	Releases []release         `json:"releases"`
 	Flags    flagsStatus       `json:"flags"`
+	Support  []supportKey      `json:"support"` // who may ask for debug access
 	Faults   []string          `json:"faults,omitempty"`
 }
 
@@ -58,7 +59,7 @@ type release struct {
 
 func describe(s *edits.Releases, now time.Time) status {
 	v := status{Channels: []string{}, Files: []file{}, Waiting: []file{}, Releases: []release{},
-		Flags: flagsStatus{Signers: []string{}}}
+		Support: []supportKey{}, Flags: flagsStatus{Signers: []string{}}}
 	l := s.Desired.Trust
 	if l == nil {
 		return v
@@ -86,6 +87,9 @@ func describe(s *edits.Releases, now time.Time) status {
 		v.Releases = append(v.Releases, release{r.Version.String(), r.Digest, r.Channels})
 	}
 	v.Flags = describeFlags(l)
+	for _, k := range l.Policy.Support {
+		v.Support = append(v.Support, newSupportKey(k, now))
+	}
 	for _, f := range l.Faults {
 		v.Faults = append(v.Faults, f.String())
 	}
@@ -173,6 +177,7 @@ func printStatus(a *cli.App, v status) {
 	} else if v.Signed {
 		a.Stdout.PrintLine("flags: unsigned")
 	}
+	printSupport(a, v)
 	for _, f := range v.Faults {
 		a.Stdout.PrintLine("fault: %s", f)
 	}

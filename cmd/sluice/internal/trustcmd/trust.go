@@ -28,7 +28,7 @@ func Verb(a *cli.App) *cobra.Command {
 		`Signers decide which releases may run in which channels, by signatures that the engine's keys can't replace. Their files are in the folder
 trust of the release repository; docs/trust.md says who can do what with which keys, and what is not protected yet. Each verb that
 changes something commits files with your signature; the other signers add theirs with sluice trust sign.`,
-		initVerb(a), signVerb(a), revokeVerb(a), rotateVerb(a), statusVerb(a), verifyVerb(a))
+		initVerb(a), signVerb(a), revokeVerb(a), rotateVerb(a), supportVerb(a), statusVerb(a), verifyVerb(a))
 	cmd.GroupID = cli.GroupAuthor
 	return cmd
 }
