@@ -3,9 +3,9 @@
 //
 // A request is checked here again, whatever the control plane checked: that the person whose key it names signed it,
 // that it is for this cell, that it has not expired and, in a cell with a root of trust, that release signers name the
-// key as the person's. The inbox permits nothing (D1). What the control plane no longer lists is removed unless the owner
-// has answered it; what signers vouch for no more ends (D2). While nothing is open, an inbox reads the folder once a
-// minute.
+// key as the person's. The inbox permits nothing (D1). What the control plane no longer lists is removed unless the
+// owner has answered it; what signers vouch for no more ends (D2). While nothing is open, an inbox reads the folder
+// once a minute.
 //
 // Run must be called once; the other methods may be called at once.
 package debuginbox

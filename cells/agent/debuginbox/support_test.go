@@ -149,14 +149,15 @@ func TestRemovedKeyEndsAll(t *testing.T) {
 	s.word.name(t, stays)
 	s.pass(t, signersFor)
 	for _, r := range []debug.SignedRequest{open, permitted} {
-		if e, err := s.folder.Load(r.ID()); err != nil || e.Denied == nil || !strings.Contains(e.Denied.Reason, "support key") {
+		e, err := s.folder.Load(r.ID())
+		if err != nil || e.Denied == nil || !strings.Contains(e.Denied.Reason, "support key") {
 			t.Errorf("%+v %v", e, err)
 		}
 	}
 	if _, err := s.folder.Begin(permitted.ID(), moment(), s.now); err == nil {
 		t.Error("a session began by a key that signers name no more")
 	}
-	if err := s.folder.MustEnd(live.ID()); err == nil || !strings.Contains(err.Error(), "name no such support key of ada") {
+	if err := s.folder.MustEnd(live.ID()); err == nil || !strings.Contains(err.Error(), "no such support key of ada") {
 		t.Error("the session goes on", err)
 	}
 	if err := s.folder.MustEnd(stays.ID()); err != nil {

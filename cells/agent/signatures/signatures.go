@@ -307,8 +307,8 @@ func (k *Keeper) FlagParts(channel string, b trust.Bundle, now time.Time) (parts
 	return trusted.Parts, trusted.FlagsSigned, trusted.FlagsFault
 }
 
-// Support verifies what the control plane told, at an instant, and returns whose keys may ask for debug access. What was
-// verified is kept in any case.
+// Support verifies what the control plane told, at an instant, and returns whose keys may ask for debug access. What
+// was verified is kept in any case.
 func (k *Keeper) Support(b trust.Bundle, now time.Time) (trust.Support, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

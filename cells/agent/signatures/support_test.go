@@ -44,7 +44,8 @@ func TestSupportIsTheSigners(t *testing.T) {
 	if _, err := k.Support(bundle(t, r), now.Add(1000*time.Hour)); err == nil {
 		t.Error("expired files say who may ask")
 	}
-	if _, err := open(t, Options{Dir: t.TempDir(), Root: releases.DigestBytes(nil)}).Support(bundle(t, r), now); err == nil {
+	other := open(t, Options{Dir: t.TempDir(), Root: releases.DigestBytes(nil)})
+	if _, err := other.Support(bundle(t, r), now); err == nil {
 		t.Error("another root says who may ask")
 	}
 	if err := k.Admit(head(), "", bundle(t, r), now); err != nil {
