@@ -192,7 +192,7 @@ func arrows() map[string][]string {
 			"cells/agent/debugfolder", "internal/backoff", "internal/cleantext", "internal/words",
 			"releases/diagnostics"},
 		"cells/agent/debuginbox": {"cells", "cells/debug", "channels/trust", "cells/agent/clock",
-			"cells/agent/debugfolder",
+			"cells/agent/debugfolder", "internal/backoff", "internal/wake", "internal/words"},
 		"cells/agent/debugfolder": {"cells/debug", "cells/agent/disk", "internal/filelock", "internal/words",
 			"releases/diagnostics"},
 		"cells/agent/exporter": {"releases", "releases/export", "cells", "cells/telemetry", "cells/agent/disk",
