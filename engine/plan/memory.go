@@ -7,9 +7,9 @@ import (
 	"github.com/sluice-cd/sluice/channels"
 )
 
-// Memory holds what plans found out about cells, so that the next plan looks only at those whose state was replaced. The
-// zero Memory remembers nothing. A Memory belongs to the one goroutine that makes plan after plan with it. Cell states
-// that it was shown must not change any more.
+// Memory holds what plans found out about cells, so that the next plan looks only at those whose state was replaced.
+// The zero Memory remembers nothing. A Memory belongs to the one goroutine that makes plan after plan with it. Cell
+// states that it was shown must not change any more.
 //
 // What was found about a cell is remembered if no later instant was named on the way (see planner.replanAt), and counts
 // while the cell stays in contact, or silent, and while everything else stays as it is that findings depend on.

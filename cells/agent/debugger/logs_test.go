@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-cd/sluice/cells/agent/debugfolder"
 	"github.com/sluice-cd/sluice/cells/debug"
 	"github.com/sluice-cd/sluice/releases/diagnostics"
 )
@@ -135,7 +136,7 @@ func TestLogsFollow(t *testing.T) {
 	if err := f.folder.Stop(f.id); err != nil {
 		t.Fatal(err)
 	}
-	if e := f.awaitEnding(t); e.why != errStopped.Error() {
+	if e := f.awaitEnding(t); e.why != debugfolder.ErrStopped.Error() {
 		t.Error(e.why)
 	}
 }
