@@ -18,7 +18,7 @@ type DebugState struct {
 	ID    string    `json:"id" doc:"of the request"`
 	State string    `json:"state" enum:"open,denied,permitted,live,ended,expired"`
 	Until time.Time `json:"until,omitzero" doc:"when the session has to end at the latest, by the cell's clock"`
-	Why   string    `json:"why,omitempty" doc:"why the owner denied it, or why its session ended"`
+	Why   string    `json:"why,omitempty" doc:"why it was denied, or why its session ended"`
 	// Of the record, once the session has ended.
 	Hash     string `json:"hash,omitempty" doc:"of the record, once the session has ended"`
 	Length   int64  `json:"length,omitempty" doc:"of the record, in bytes"`
@@ -26,10 +26,13 @@ type DebugState struct {
 	Vouched  bool   `json:"vouched,omitempty" doc:"release signers vouch for the key"`
 }
 
+// DebugRefusal begins the reason of what a cell refused or ended by itself, and not by its owner's word.
+const DebugRefusal = "the cell refused it: "
+
 // States of requests for debug access, as cells report them.
 const (
 	DebugOpen      = "open"      // it waits for the owner
-	DebugDenied    = "denied"    // the owner refused
+	DebugDenied    = "denied"    // the owner refused, or the cell by itself: see DebugRefusal
 	DebugPermitted = "permitted" // a session may begin
 	DebugLive      = "live"      // a session lasts
 	DebugEnded     = "ended"     // a session was there, and is over

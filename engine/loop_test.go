@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
 	. "github.com/sluice-cd/sluice/engine/enginetest"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/releases"
@@ -100,8 +102,17 @@ func (r *loopTest) push(author, message string, files map[string]string) {
 	synctest.Wait()
 }
 
+// checkPlan checks that a view's plan is what it would be without memory of the plans before.
+func checkPlan(t *testing.T, v *view.View) {
+	t.Helper()
+	if want := plan.Make(v.Desired, v.Observed, v.Plan.Now); !reflect.DeepEqual(v.Plan, want) {
+		t.Errorf("with memory:\n%+v\nwithout:\n%+v", v.Plan, want)
+	}
+}
+
 func (r *loopTest) headOf(channel string) string {
 	synctest.Wait()
+	checkPlan(r.t, r.View())
 	return r.View().Desired.Channels[channel].Effective.Release
 }
 

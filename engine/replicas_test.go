@@ -107,6 +107,8 @@ func (r *replicas) reportAll(to *replica, d time.Duration) {
 		}
 	}
 	synctest.Wait()
+	checkPlan(r.t, r.a.View())
+	checkPlan(r.t, r.b.View())
 }
 
 func (r *replicas) wantSameSoak(cell string) time.Duration {

@@ -13,6 +13,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/debugfolder"
 	"github.com/sluice-cd/sluice/cells/agent/debuginbox"
 	"github.com/sluice-cd/sluice/cells/agent/render"
+	"github.com/sluice-cd/sluice/channels/trust"
 	"github.com/sluice-cd/sluice/releases/diagnostics"
 )
 
@@ -39,11 +40,15 @@ func (l *loop) askSigners(ctx context.Context) (debuginbox.Signers, error) {
 	l.verifying.Lock()
 	defer l.verifying.Unlock()
 	told, err := l.agent.client.FetchTrust(ctx, k.RootVersion())
-	if err != nil {
-		return debuginbox.Signers{}, err
+	var keys trust.Support
+	if err == nil {
+		keys, err = k.Support(told, l.agent.clock.Latest())
 	}
-	keys, err := k.Support(told, l.agent.clock.Latest())
-	return debuginbox.Signers{Bind: true, Keys: keys}, err
+	if err != nil {
+		policy, known := k.Kept().State.Policy() // what was verified last holds for what was taken before
+		return debuginbox.Signers{Bind: known, Keys: policy.Support}, err
+	}
+	return debuginbox.Signers{Bind: true, Keys: keys}, nil
 }
 
 // saveDeclared keeps what debug sessions may run and read, for the owner and for sessions: the commands of the release
@@ -51,7 +56,7 @@ func (l *loop) askSigners(ctx context.Context) (debuginbox.Signers, error) {
 // state changes.
 func (l *loop) saveDeclared() {
 	by := [2]*contents{l.state.Contents, nil}
-	if a := l.state.Attempt; a != nil {
+	if a := l.state.Attempt; a != nil && !a.isUntouched() {
 		by[1] = a.Contents
 	}
 	if l.savedDeclared != nil && by == l.declaredBy {
@@ -102,6 +107,9 @@ func workloadLogs(objects []cells.Object) (logs diagnostics.Logs) {
 		}
 		if of, known := groups[kind]; !known || of != group || version != "v1" {
 			continue
+		}
+		if !diagnostics.IsObjectName(o.Name) || o.Namespace != "" && !diagnostics.IsObjectName(o.Namespace) {
+			continue // the cluster won't take it; the journal must not hold names without a bound
 		}
 		p := &diagnostics.Pods{Namespace: o.Namespace, Workload: kind + "/" + o.Name}
 		logs = append(logs, diagnostics.Log{Name: path.Join(p.Namespace, p.Workload), Pods: p})

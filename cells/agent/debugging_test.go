@@ -19,6 +19,9 @@ func TestWorkloadLogs(t *testing.T) {
 		{APIVersion: "v1", Kind: "Pod", Name: "one"},
 		{APIVersion: "example.com/v1", Kind: "Deployment", Name: "foreign"},
 		{APIVersion: "apps/v2", Kind: "Deployment", Name: "later"},
+		{APIVersion: "v1", Kind: "Pod", Name: "../secrets/key"},
+		{APIVersion: "v1", Kind: "Pod", Namespace: "..", Name: "one"},
+		{APIVersion: "apps/v1", Kind: "Deployment", Name: strings.Repeat("a", 254)},
 	})
 	var names []string
 	for _, l := range logs {

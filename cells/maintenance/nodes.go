@@ -96,7 +96,7 @@ func (n *Nodes) Judge(id string, p PublishedState, asked time.Time) Busy {
 }
 
 func (s sighting) judge(name, id string, p PublishedState) Busy {
-	b := s.Report.Busy
+	b := s.Report.Busy.bounded()
 	ahead := s.Report.At.Sub(s.at)
 	switch {
 	case s.Report.Published != id:
@@ -108,6 +108,16 @@ func (s sighting) judge(name, id string, p PublishedState) Busy {
 	case b.Names != "":
 		b.Names = "on node " + name + ": " + words.Clip(b.Names, 200)
 	}
+	return b
+}
+
+// maxCounted bounds what a node part counts: another process wrote it, and the sums go into reports.
+const maxCounted = 1 << 30
+
+func (b Busy) bounded() Busy {
+	b.Count, b.Ignored.Count = min(max(0, b.Count), maxCounted), min(max(0, b.Ignored.Count), maxCounted)
+	b.Refused = maps.Clone(b.Refused)
+	maps.DeleteFunc(b.Refused, func(kind string, n int64) bool { return n < 0 || n > maxCounted || !validKind(kind) })
 	return b
 }
 

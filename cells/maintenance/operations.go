@@ -84,6 +84,9 @@ func (o *Operations) Begin(op Operation, running bool, now time.Time) Outcome {
 	case len(o.leases) >= MaxLeases:
 		return Full
 	}
+	if !running {
+		delete(o.denied, op) // what was refused before is granted now
+	}
 	o.leases[op] = now.Add(LeaseTime)
 	return Granted
 }
@@ -91,8 +94,8 @@ func (o *Operations) Begin(op Operation, running bool, now time.Time) Outcome {
 func (o *Operations) noteRefused(op Operation) {
 	o.refused[op.Kind]++
 	o.total[op.Kind]++
-	if len(o.denied) < maxDenied {
-		o.denied[op] = o.denied[op]
+	if _, known := o.denied[op]; !known && len(o.denied) < maxDenied {
+		o.denied[op] = false
 	}
 }
 

@@ -91,6 +91,16 @@ func (l *Ledger) waiting(role string) (newest *File) {
 	return newest
 }
 
+// Proposed returns what the policy says that waits for signatures; ok is false if none does.
+func (l *Ledger) Proposed() (p Policy, ok bool) {
+	f := l.waiting(RoleTargets)
+	if f == nil || f.targets == nil {
+		return p, false
+	}
+	p, err := readPolicy(f.targets.Signed.UnrecognizedFields)
+	return p, err == nil
+}
+
 // Counting returns the files that count, in the order in which they are verified.
 func (l *Ledger) Counting() []*File {
 	return append(slices.Clone(l.Roots), l.lists()...)

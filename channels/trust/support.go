@@ -34,7 +34,7 @@ func ParseSupportKey(name, line string) (SupportKey, error) {
 	return k, k.validate()
 }
 
-var supportName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`) })
+var supportName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`) })
 
 func (k SupportKey) validate() error {
 	public, comment, options, rest, err := ssh.ParseAuthorizedKey([]byte(k.Key))

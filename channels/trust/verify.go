@@ -81,6 +81,16 @@ func (s State) RootVersion() int64 {
 	return root.Signed.Version
 }
 
+// Policy returns what the policy of a state says, whatever the time; ok is false if there is none.
+func (s State) Policy() (p Policy, ok bool) {
+	m, fault := parse[metadata.TargetsType](RoleTargets, RoleTargets, s.Roles[RoleTargets])
+	if fault != nil {
+		return p, false
+	}
+	p, err := readPolicy(m.Signed.UnrecognizedFields)
+	return p, err == nil
+}
+
 // Equal reports whether two states have the same files.
 func (s State) Equal(other State) bool {
 	return bytes.Equal(s.Root, other.Root) && bytes.Equal(s.Timestamp, other.Timestamp) &&

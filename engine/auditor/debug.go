@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
@@ -44,8 +45,12 @@ func findDebug(d *plan.Desired, states map[string]*plan.CellState, known map[str
 				break
 			}
 			m.Told[told] = now
-			m.Stored, m.Entry = false, audit.Clip(access.Entry{At: now, Who: "the owner of cell " + name,
-				What: describeDebug(r), From: "the cell's report"})
+			who := "the owner of cell " + name
+			if strings.HasPrefix(r.Why, cells.DebugRefusal) {
+				who = "cell " + name
+			}
+			m.Stored, m.Entry = false, audit.Clip(access.Entry{At: now, Who: who, What: describeDebug(r),
+				From: "the cell's report"})
 			found = append(found, finding{key, m})
 		}
 	}

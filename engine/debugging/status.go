@@ -31,7 +31,7 @@ type RequestStatus struct {
 	Expires time.Time `json:"expires"`
 
 	Until    time.Time         `json:"until,omitzero" doc:"when a session that lasts has to end at the latest"`
-	Why      string            `json:"why,omitempty" doc:"why the owner denied it, or why its session ended"`
+	Why      string            `json:"why,omitempty" doc:"why it was denied, or why its session ended"`
 	Hash     string            `json:"hash,omitempty" doc:"of the record"`
 	Length   int64             `json:"length,omitempty" doc:"of the record, in bytes"`
 	Withheld bool              `json:"withheld,omitempty" doc:"the owner keeps the record itself"`

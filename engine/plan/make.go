@@ -52,7 +52,8 @@ func (m *Memory) Make(d *Desired, o *Observed, now time.Time) Plan {
 }
 
 // planner is one run of Make. Code that compares now with a later instant passes that instant to replanAt, so that
-// Plan.Next misses none.
+// Plan.Next misses none, and no Memory keeps what ends then. What code about one cell reads beside the cell's state is
+// in memoryBasis.
 type planner struct {
 	desired  *Desired
 	observed *Observed

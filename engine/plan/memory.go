@@ -94,7 +94,7 @@ func (m *Memory) begin(p *planner) {
 		b.clock != was.clock || !slices.Equal(b.finished, was.finished) || p.now.Before(m.made) {
 		m.channels = make(map[string]*channelMemory, len(p.desired.Channels))
 	}
-	m.basis, m.made = b, p.now
+	m.basis, m.made = b, p.now.Round(0) // the wall clock alone: it may be set back
 }
 
 // recall returns what counts of what is remembered of c's cells.
@@ -148,6 +148,7 @@ func (t *cellTally) remember(p *planner, f finding, before asks) {
 		return
 	}
 	t.found |= f
+	t.asked &^= f
 	if p.asks.silences != before.silences {
 		t.asked |= f
 	}

@@ -256,7 +256,7 @@ func (s *CellState) Stored() *CellState {
 }
 
 // SetLive sets whether the cell is that of a model and reports all the time: at any instant it has just reported, and
-// has soaked since HealthySince.
+// has soaked since HealthySince. Only this package heeds it.
 func (s *CellState) SetLive(live bool) { s.live = live }
 
 // Heard returns when the cell reported last, as of now, and for how long it had soaked by then.

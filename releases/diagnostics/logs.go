@@ -250,7 +250,8 @@ var (
 	})
 )
 
-func isObjectName(name string) bool {
+// IsObjectName reports whether a name can be one of an object of Kubernetes. Others would stand in a path of its API.
+func IsObjectName(name string) bool {
 	return len(name) <= maxObjectName && objectName().MatchString(name)
 }
 
@@ -295,7 +296,7 @@ func isLogPath(name string) bool {
 }
 
 func (c *checker) checkPods(at string, p *Pods) {
-	if p.Namespace != "" && (len(p.Namespace) > 63 || !isObjectName(p.Namespace)) {
+	if p.Namespace != "" && (len(p.Namespace) > 63 || !IsObjectName(p.Namespace)) {
 		c.refuse(at+".namespace", "%.80q: it is no name of a namespace", p.Namespace)
 	}
 	if (p.Workload == "") == (len(p.Labels) == 0) || len(p.Labels) > MaxLabels {
@@ -303,7 +304,7 @@ func (c *checker) checkPods(at string, p *Pods) {
 	}
 	if p.Workload != "" {
 		kind, name, _ := strings.Cut(p.Workload, "/")
-		if _, known := WorkloadKinds()[kind]; !known || !isObjectName(name) {
+		if _, known := WorkloadKinds()[kind]; !known || !IsObjectName(name) {
 			c.refuse(at+".workload", "%.80q: use KIND/NAME, and for KIND %s", p.Workload,
 				strings.Join(slices.Sorted(maps.Keys(WorkloadKinds())), ", "))
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells/agent/disk"
+	"github.com/sluice-cd/sluice/cells/debug"
 	"github.com/sluice-cd/sluice/releases/diagnostics"
 )
 
@@ -20,6 +21,9 @@ import (
 const (
 	commandsFile = "commands.json"
 	logsFile     = "logs.json"
+	shownFile    = "shown" // the hash of what the owner saw
+
+	maxDeclared = 2 << 20 // bytes of each: MaxLogs names of 253 bytes, twice, and diagnostics.yaml with JSON's escapes
 )
 
 // SaveDeclared keeps the commands that the running release declares.
@@ -38,20 +42,58 @@ func (f Folder) SaveLogs(l diagnostics.Logs) error {
 	return nil
 }
 
-// keep keeps with a request what a file of the folder has now, and returns its hash.
-func (f Folder) keep(id, file string) (hash string, err error) {
-	text, err := disk.ReadLimited(filepath.Join(string(f), file), maxFile)
+// declared returns what a file of the folder has now, and its hash.
+func (f Folder) declared(file string) (text []byte, hash string, err error) {
+	text, err = disk.ReadLimited(filepath.Join(string(f), file), maxDeclared)
 	if errors.Is(err, fs.ErrNotExist) {
 		text, err = []byte("null"), nil
 	}
+	sum := sha256.Sum256(text)
+	return text, hex.EncodeToString(sum[:]), err
+}
+
+// NoteShown notes, before the owner is shown a request, what it would permit: Approve permits nothing else.
+func (f Folder) NoteShown(e *Entry) error {
+	file := declaredFile(e.Request.Scope)
+	if file == "" || e.Permission != nil {
+		return nil
+	}
+	_, hash, err := f.declared(file)
 	if err == nil {
+		err = disk.ReplaceFileMode(f.path(e.ID, shownFile), 0o644, []byte(hash))
+	}
+	if err != nil {
+		return fmt.Errorf("note what is shown: %w", err)
+	}
+	return nil
+}
+
+// declaredFile returns the file that has what a scope is for; empty: it is for all.
+func declaredFile(s debug.Scope) string {
+	switch s {
+	case debug.Shell:
+		return ""
+	case debug.Logs:
+		return logsFile
+	}
+	return commandsFile
+}
+
+// keep keeps with a request what a file of the folder has now, and returns its hash.
+func (f Folder) keep(id, file string) (hash string, err error) {
+	text, hash, err := f.declared(file)
+	if err == nil {
+		shown, unseen := disk.ReadLimited(f.path(id, shownFile), maxFile)
+		if unseen == nil && string(shown) != hash {
+			return "", errors.New("what it would permit has changed since you looked: sluice cell debug show " + id +
+				" shows it")
+		}
 		err = disk.ReplaceFileMode(f.path(id, file), 0o644, text)
 	}
 	if err != nil {
 		return "", fmt.Errorf("keep what is permitted: %w", err)
 	}
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:]), nil
+	return hash, nil
 }
 
 // Commands returns the declared commands that the owner permitted for a request, and before that, those that the
@@ -82,7 +124,7 @@ func permitted[T any](f Folder, e *Entry, file, hash string) (all T, err error) 
 	case hash == "":
 		return all, nil
 	}
-	text, err := disk.ReadLimited(name, maxFile)
+	text, err := disk.ReadLimited(name, maxDeclared)
 	if e.Permission == nil && errors.Is(err, fs.ErrNotExist) {
 		return all, nil
 	}

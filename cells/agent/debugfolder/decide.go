@@ -1,6 +1,7 @@
 package debugfolder
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -136,7 +137,7 @@ func (f Folder) Begin(id string, moment debug.Moment, now time.Time) (Entry, err
 		case e.Denied != nil:
 			return errors.New("the owner denied the request")
 		case e.Stopped:
-			return f.MustEnd(id)
+			return cmp.Or(f.MustEnd(id), ErrStopped)
 		case e.Permission == nil:
 			return errors.New("the owner has not approved the request")
 		}

@@ -33,7 +33,7 @@ const (
 func (c *channel) runLogs(ctx context.Context, line string) int {
 	logs := c.session.logs()
 	if line = strings.TrimSpace(line); line == diagnostics.HelpCommand || line == diagnostics.LogsCommand {
-		_, _ = io.WriteString(c.out, logs.Help()) // an error ends the session by itself
+		_, _ = io.WriteString(c.out, cleantext.Text(logs.Help())) // an error ends the session by itself
 		return 0
 	}
 	what, err := logs.Resolve(line)

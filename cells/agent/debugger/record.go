@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
-	"syscall"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -54,11 +53,8 @@ func (d *Debugger) closeInterrupted() {
 		if e.Begun == nil || e.Seal != nil || d.options.Identity() == nil {
 			continue
 		}
-		for _, pid := range process.WithEnvironment(sessionVariable + "=" + e.ID) {
-			_ = syscall.Kill(pid, syscall.SIGKILL) // it may be gone already
-		}
 		group := process.OpenCgroup("sluice-debug-" + e.ID)
-		group.Kill()
+		(&programs{id: e.ID}).sweep(group)
 		group.Close()
 		end := ending{why: "the agent was interrupted in the session", began: e.Begun.At, ended: time.Now()}
 		end.hash, end.length, err = d.folder.HashRecord(e.ID)

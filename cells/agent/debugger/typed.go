@@ -35,14 +35,14 @@ func (t *typedInput) take(from io.Reader) {
 	b := make([]byte, 4<<10)
 	for {
 		n, err := from.Read(b)
-		t.mu.Lock()
-		for len(t.waiting) > maxTyped && t.err == nil { // the rest of what is pasted waits in the connection
-			t.changed.Wait()
-		}
 		typed := b[:n]
+		t.mu.Lock()
 		if at := bytes.LastIndexByte(typed, interruptKey); at >= 0 && t.interrupt != nil {
 			t.interrupt()
 			t.waiting, typed = nil, typed[at+1:]
+		}
+		for len(t.waiting) > maxTyped && t.err == nil { // the rest of what is pasted waits in the connection
+			t.changed.Wait()
 		}
 		t.waiting = append(t.waiting, typed...)
 		if t.err == nil {

@@ -176,7 +176,7 @@ func (i *Inbox) fetch(ctx context.Context, now time.Time) {
 func (i *Inbox) take(ctx context.Context, all []debug.SignedRequest, now time.Time) (later bool, err error) {
 	listed := map[string]bool{}
 	var faults []error
-	i.declined, i.vouching.next = nil, time.Time{} // signers may have spoken since
+	i.declined, i.vouching.asked = nil, time.Time{} // signers may have spoken since
 	for _, s := range all[:min(len(all), 2*debugfolder.MaxOpen)] {
 		id := s.ID()
 		listed[id] = true
@@ -189,7 +189,7 @@ func (i *Inbox) take(ctx context.Context, all []debug.SignedRequest, now time.Ti
 			i.refuse(id, err)
 			continue
 		}
-		if err := i.vouching.refresh(ctx, now); err != nil {
+		if err := i.vouching.refresh(ctx, signersFor, now); err != nil {
 			faults = []error{fmt.Errorf("verify who may ask: %w", err)}
 			continue
 		}

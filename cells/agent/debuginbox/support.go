@@ -12,9 +12,11 @@ import (
 )
 
 const (
-	signersFor   = 20 * time.Second // how long the signers' word is good while a request is not over
+	signersFor   = 20 * time.Second // how long the signers' word is good while a session may begin or lasts
+	waitingFor   = time.Minute      // the same, while a request waits for the owner
 	signersRetry = 5 * time.Second
-	maxWhy       = 400 // bytes of a reason in a report
+	askSigners   = 15 * time.Second // for one answer of the control plane
+	maxWhy       = 400              // bytes of a reason in a report
 )
 
 // Signers is what release signers say of who may ask.
@@ -28,23 +30,24 @@ type vouching struct {
 	ask      func(context.Context) (Signers, error) // nil: no one is asked
 	signers  *Signers                               // as verified last; nil: not yet in this process
 	err      error                                  // of asking last
-	next     time.Time                              // when to ask again
+	asked    time.Time                              // when they were asked last
 	isWarned bool                                   // of err
 }
 
-// refresh asks the signers, unless that was done a moment ago. What they said before stays where the control plane is
-// down, or withholds what is newer.
-func (v *vouching) refresh(ctx context.Context, now time.Time) error {
-	if v.ask == nil || now.Before(v.next) {
+// refresh asks the signers, unless that was done within the time given. What they said before stays where the control
+// plane is down, or withholds what is newer.
+func (v *vouching) refresh(ctx context.Context, within time.Duration, now time.Time) error {
+	if v.ask == nil || now.Before(v.asked.Add(within)) && v.err == nil || now.Before(v.asked.Add(signersRetry)) {
 		return v.err
 	}
+	ctx, cancel := context.WithTimeout(ctx, askSigners)
+	defer cancel()
 	s, err := v.ask(ctx)
-	if v.err = err; err != nil {
-		v.next = now.Add(signersRetry)
-		return err
+	if err == nil || s.Bind {
+		v.signers = &s
 	}
-	v.signers, v.next, v.isWarned = &s, now.Add(signersFor), false
-	return nil
+	v.asked, v.err, v.isWarned = now, err, v.isWarned && err != nil
+	return err
 }
 
 // check says why the cell takes no request of a key; nil: it does. by is whose key it is by the signers' word; empty:
@@ -72,11 +75,19 @@ func (i *Inbox) holdToSigners(ctx context.Context, now time.Time) {
 		if state != debugfolder.Open && state != debugfolder.Permitted && state != debugfolder.Live {
 			continue
 		}
-		if err := i.vouching.refresh(ctx, now); err != nil && ctx.Err() == nil && !i.vouching.isWarned {
-			i.vouching.isWarned = true
-			i.options.Log.Warn().Err(err).Msg("who may have debug access could not be verified; the agent retries")
+		_, why := i.vouching.check(&e.Request, now) // by what is known, before the control plane is waited for
+		if why == nil {
+			within := signersFor
+			if state == debugfolder.Open {
+				within = waitingFor
+			}
+			if err := i.vouching.refresh(ctx, within, now); err != nil && ctx.Err() == nil && !i.vouching.isWarned {
+				i.vouching.isWarned = true
+				i.options.Log.Warn().Err(err).Msg("who may have debug access could not be verified; the agent retries")
+			}
+			_, why = i.vouching.check(&e.Request, now)
 		}
-		if _, why := i.vouching.check(&e.Request, now); why != nil {
+		if why != nil {
 			i.end(e, state, why, now)
 		}
 	}
@@ -102,7 +113,7 @@ func (i *Inbox) end(e *debugfolder.Entry, state debugfolder.State, why error, no
 }
 
 // refusal is what the vendor and the owner read where signers do not vouch for a key.
-func refusal(why error) string { return words.Clip("the cell refused it: "+why.Error(), maxWhy) }
+func refusal(why error) string { return words.Clip(cells.DebugRefusal+why.Error(), maxWhy) }
 
 // turnedDown is a request that the cell did not take, for its report: the person waits for an answer.
 func turnedDown(id string, why error) cells.DebugState {

@@ -53,7 +53,7 @@ func New(config *rest.Config, namespace string) (*Reader, error) {
 // person has to know beside that. An error means that nothing was read, that out took no more, or that ctx ended.
 func (r *Reader) Read(ctx context.Context, what diagnostics.LogRead, out io.Writer, say func(string)) error {
 	j := &job{reader: r, what: what, namespace: cmp.Or(what.Log.Pods.Namespace, r.namespace), to: out, say: say,
-		read: map[string]*progress{}}
+		told: map[string]bool{}, read: map[string]*progress{}}
 	if what.Follow {
 		return j.follow(ctx)
 	}
@@ -87,12 +87,17 @@ type job struct {
 	to      io.Writer
 	say     func(string)
 
+	isCut bool            // there are more pods than are looked at
+	told  map[string]bool // what the person was told once; only the goroutine that calls instances uses both
+
 	mu   sync.Mutex // guards what follows
 	read map[string]*progress
 }
 
 // progress is how far the log of an instance is read.
 type progress struct {
+	from   start     // where to begin while it has no line
+	began  bool      // it is read, or was
 	isRead bool      // now
 	last   time.Time // of the last line
 	said   string    // what went wrong
@@ -111,6 +116,13 @@ func (j *job) tell(text string) {
 	j.say(text)
 }
 
+func (j *job) tellOnce(text string) {
+	if !j.told[text] {
+		j.told[text] = true
+		j.tell(text)
+	}
+}
+
 func (j *job) write(line string) error {
 	j.writing.Lock()
 	defer j.writing.Unlock()
@@ -120,9 +132,14 @@ func (j *job) write(line string) error {
 
 // instances returns the containers whose logs are wanted.
 func (j *job) instances(ctx context.Context) ([]instance, error) {
-	pods, err := j.reader.find(ctx, j.what.Log.Pods, j.namespace)
+	pods, isCut, err := j.reader.find(ctx, j.what.Log.Pods, j.namespace)
 	if err != nil {
 		return nil, err
+	}
+	if isCut {
+		j.isCut = true
+		j.tellOnce(fmt.Sprintf("there are more pods than are looked at (%d at once): the logs of some are missing, and "+
+			"labels that fewer have would show all", maxPods))
 	}
 	var all []instance
 	for i := range pods {
@@ -158,12 +175,17 @@ func (j *job) follow(ctx context.Context) error {
 			j.tell(said)
 		}
 		for _, i := range all {
-			from := start{}
-			if isFirst {
+			from := start{} // of a container that was started meanwhile, all
+			if isFirst || j.isCut {
 				from = start{since: j.what.Since, tail: j.what.Tail}
 			}
-			if p := j.begin(i, &from); p != nil {
+			p, waits := j.begin(i, &from)
+			if p != nil {
 				streams.Go(func() { j.followOne(ctx, i, from, p, cancel) })
+			}
+			if waits {
+				j.tellOnce(fmt.Sprintf("%d containers are followed at once: others wait until one of them ends; name "+
+					"one with --container", maxAtOnce))
 			}
 		}
 		select {
@@ -174,11 +196,19 @@ func (j *job) follow(ctx context.Context) error {
 	}
 }
 
-// begin returns the progress of an instance whose log has to be read from now on; nil: it has not.
-func (j *job) begin(i instance, from *start) *progress {
+// begin returns the progress of an instance whose log has to be read from now on; nil: it has not, or it waits for
+// others to end.
+func (j *job) begin(i instance, from *start) (_ *progress, waits bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if !i.started {
+		return nil, false
+	}
 	p := j.read[i.key]
+	if p == nil {
+		p = &progress{from: *from}
+		j.read[i.key] = p
+	}
 	active := 0
 	for _, other := range j.read {
 		if other.isRead {
@@ -186,16 +216,17 @@ func (j *job) begin(i instance, from *start) *progress {
 		}
 	}
 	switch {
-	case !i.started || p != nil && (p.isRead || !i.running) || active >= maxAtOnce:
-		return nil
-	case p == nil:
-		p = &progress{}
-		j.read[i.key] = p
+	case p.isRead || p.began && !i.running:
+		return nil, false
+	case active >= maxAtOnce:
+		return nil, true
 	case !p.last.IsZero(): // the connection broke off
 		*from = start{after: p.last}
+	default: // it waited, or could not be read
+		*from = p.from
 	}
-	p.isRead = true
-	return p
+	p.began, p.isRead = true, true
+	return p, false
 }
 
 func (j *job) followOne(ctx context.Context, i instance, from start, p *progress, cancel context.CancelCauseFunc) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,8 +25,10 @@ const (
 // pod is what logs need to know of a pod.
 type pod struct {
 	Metadata struct {
-		Name string `json:"name"`
-		UID  string `json:"uid"`
+		Name            string                  `json:"name"`
+		UID             string                  `json:"uid"`
+		Labels          map[string]string       `json:"labels"`
+		OwnerReferences []metav1.OwnerReference `json:"ownerReferences"`
 	} `json:"metadata"`
 	Spec struct {
 		InitContainers []container `json:"initContainers"`
@@ -88,39 +91,71 @@ func (p *pod) instances(only string) (all []instance) {
 	return all
 }
 
-// find returns the pods that are asked for, by name. It returns at most maxPods.
-func (r *Reader) find(ctx context.Context, of *diagnostics.Pods, namespace string) ([]pod, error) {
-	selectors := []metav1.LabelSelector{{MatchLabels: of.Labels}}
+// source is where pods are found: by labels and, those of a workload, by what controls them too. Labels alone would
+// not do: a release chooses what its workloads select, and the owner permitted the logs of their own pods.
+type source struct {
+	selector metav1.LabelSelector
+	isOf     func(*pod) bool // nil: all that have the labels
+}
+
+// find returns the pods that are asked for, by name: at most maxPods. isCut says that there are more.
+func (r *Reader) find(ctx context.Context, of *diagnostics.Pods, namespace string) (
+	pods []pod, isCut bool, err error,
+) {
+	sources := []source{{selector: metav1.LabelSelector{MatchLabels: of.Labels}}}
 	if of.Workload != "" {
 		kind, name, _ := strings.Cut(of.Workload, "/")
 		if kind == "pod" {
 			var p pod
 			if err := r.get(ctx, &p, "", "namespaces", namespace, "pods", name); err != nil {
-				return nil, r.explain(err, "find pod "+name, namespace)
+				return nil, false, r.explain(err, "find pod "+name, namespace)
 			}
-			return []pod{p}, nil
+			return []pod{p}, false, nil
 		}
-		var err error
-		if selectors, err = r.selectorsOf(ctx, kind, namespace, name); err != nil {
-			return nil, r.explain(err, "find "+of.Workload, namespace)
+		if sources, isCut, err = r.sourcesOf(ctx, kind, namespace, name); err != nil {
+			return nil, false, r.explain(err, "find "+of.Workload, namespace)
 		}
 	}
-	var pods []pod
-	for i := range selectors {
+	for i := range sources {
+		s := &sources[i]
 		var list struct {
-			Items []pod `json:"items"`
+			Metadata metav1.ListMeta `json:"metadata"`
+			Items    []pod           `json:"items"`
 		}
-		if len(selectors[i].MatchLabels)+len(selectors[i].MatchExpressions) == 0 {
-			return nil, fmt.Errorf("%s selects no pods", of.Workload) // an empty selector would select all
+		if len(s.selector.MatchLabels)+len(s.selector.MatchExpressions) == 0 {
+			return nil, false, fmt.Errorf("%s selects no pods", of.Workload) // an empty selector would select all
 		}
-		if err := r.list(ctx, &list, metav1.FormatLabelSelector(&selectors[i]), "", "namespaces", namespace,
+		if err := r.list(ctx, &list, metav1.FormatLabelSelector(&s.selector), "", "namespaces", namespace,
 			"pods"); err != nil {
-			return nil, r.explain(err, "list pods", namespace)
+			return nil, false, r.explain(err, "list pods", namespace)
 		}
-		pods = append(pods, list.Items...)
+		isCut = isCut || list.Metadata.Continue != ""
+		pods = append(pods, slices.DeleteFunc(list.Items, func(p pod) bool { return s.isOf != nil && !s.isOf(&p) })...)
 	}
 	slices.SortFunc(pods, func(a, b pod) int { return strings.Compare(a.Metadata.Name, b.Metadata.Name) })
-	return pods[:min(len(pods), maxPods)], nil
+	return pods[:min(len(pods), maxPods)], isCut || len(pods) > maxPods, nil
+}
+
+// controller returns what controls a pod; empty: nothing does.
+func (p *pod) controller() metav1.OwnerReference {
+	for _, o := range p.Metadata.OwnerReferences {
+		if o.Controller != nil && *o.Controller {
+			return o
+		}
+	}
+	return metav1.OwnerReference{}
+}
+
+// isOfDeployment reports whether a pod is one of a deployment's. Between both is a ReplicaSet, which the agent may not
+// be allowed to read: Kubernetes names it after the deployment and the hash that its pods have as a label.
+func (p *pod) isOfDeployment(name string) bool {
+	c, hash := p.controller(), p.Metadata.Labels["pod-template-hash"]
+	return c.Kind == "ReplicaSet" && hash != "" && c.Name == name+"-"+hash
+}
+
+// controlledBy returns whether a pod is controlled by the object of a UID.
+func controlledBy(uid string) func(*pod) bool {
+	return func(p *pod) bool { return string(p.controller().UID) == uid }
 }
 
 // workload is what logs need to know of a workload.
@@ -134,33 +169,37 @@ type workload struct {
 	} `json:"spec"`
 }
 
-// selectorsOf returns by which labels a workload's pods are found.
-func (r *Reader) selectorsOf(ctx context.Context, kind, namespace, name string) ([]metav1.LabelSelector, error) {
+// sourcesOf returns how a workload's pods are found. isCut says that there are more, of a cronjob.
+func (r *Reader) sourcesOf(ctx context.Context, kind, namespace, name string) (all []source, isCut bool, err error) {
 	group, known := diagnostics.WorkloadKinds()[kind]
 	if !known {
-		return nil, fmt.Errorf("%s is no kind of workload", kind)
+		return nil, false, fmt.Errorf("%s is no kind of workload", kind)
 	}
 	var w workload
 	if err := r.get(ctx, &w, group, "namespaces", namespace, kind+"s", name); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	if kind != "cronjob" {
-		return []metav1.LabelSelector{w.Spec.Selector}, nil
+	switch kind {
+	case "cronjob":
+	case "deployment":
+		return []source{{w.Spec.Selector, func(p *pod) bool { return p.isOfDeployment(name) }}}, false, nil
+	default:
+		return []source{{w.Spec.Selector, controlledBy(w.Metadata.UID)}}, false, nil
 	}
 	var jobs struct {
-		Items []workload `json:"items"`
+		Metadata metav1.ListMeta `json:"metadata"`
+		Items    []workload      `json:"items"`
 	}
 	if err := r.list(ctx, &jobs, "", group, "namespaces", namespace, "jobs"); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	var all []metav1.LabelSelector
 	for _, j := range jobs.Items {
 		if slices.ContainsFunc(j.Metadata.OwnerReferences,
 			func(o metav1.OwnerReference) bool { return string(o.UID) == w.Metadata.UID }) {
-			all = append(all, j.Spec.Selector)
+			all = append(all, source{j.Spec.Selector, controlledBy(j.Metadata.UID)})
 		}
 	}
-	return all, nil
+	return all, jobs.Metadata.Continue != "", nil
 }
 
 func (r *Reader) get(ctx context.Context, to any, group string, path ...string) error {
@@ -176,7 +215,12 @@ func (r *Reader) list(ctx context.Context, to any, selector, group string, path 
 	if selector != "" {
 		q.Param("labelSelector", selector)
 	}
-	text, err := q.Do(ctx).Raw()
+	body, err := q.Stream(ctx)
+	var text []byte
+	if err == nil {
+		text, err = io.ReadAll(io.LimitReader(body, maxBody+1))
+		_ = body.Close()
+	}
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return context.Cause(ctx)

@@ -162,6 +162,7 @@ seal.`,
 		if p, err := f.Pending(e.ID); err == nil && p != nil {
 			d.Pending = p.Command
 		}
+		_ = f.NoteShown(&e) // who may not write here can't approve either
 		help, err := helpFor(f, &e)
 		if err != nil {
 			return fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)

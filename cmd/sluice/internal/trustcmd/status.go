@@ -87,9 +87,7 @@ func describe(s *edits.Releases, now time.Time) status {
 		v.Releases = append(v.Releases, release{r.Version.String(), r.Digest, r.Channels})
 	}
 	v.Flags = describeFlags(l)
-	for _, k := range l.Policy.Support {
-		v.Support = append(v.Support, newSupportKey(k, now))
-	}
+	v.Support = describeSupport(l, now)
 	for _, f := range l.Faults {
 		v.Faults = append(v.Faults, f.String())
 	}

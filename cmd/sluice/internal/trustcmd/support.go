@@ -3,6 +3,7 @@ package trustcmd
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -150,12 +151,52 @@ type supportKey struct {
 	Key   string    `json:"key"` // fingerprint
 	From  time.Time `json:"from,omitzero"`
 	Until time.Time `json:"until,omitzero"`
+	Waits string    `json:"waits,omitempty"` // what becomes of it once the waiting policy is signed: named or removed
 
 	fault error // why it does not count now
 }
 
-func newSupportKey(k trust.SupportKey, now time.Time) supportKey {
-	return supportKey{k.Name, k.Fingerprint(), k.From, k.Until, k.Check(now)}
+const (
+	waitsNamed   = "named"
+	waitsRemoved = "removed"
+)
+
+// describeSupport returns the support keys that count, and what a policy that waits for signatures changes of them.
+func describeSupport(l *trust.Ledger, now time.Time) []supportKey {
+	all := []supportKey{}
+	add := func(k trust.SupportKey, waits string) {
+		all = append(all, supportKey{k.Name, k.Fingerprint(), k.From, k.Until, waits, k.Check(now)})
+	}
+	same := func(k trust.SupportKey) func(trust.SupportKey) bool {
+		return func(other trust.SupportKey) bool {
+			return k.Name == other.Name && k.Key == other.Key && k.From.Equal(other.From) && k.Until.Equal(other.Until)
+		}
+	}
+	proposed, waits := l.Proposed()
+	for _, k := range l.Policy.Support {
+		if waits && !slices.ContainsFunc(proposed.Support, same(k)) {
+			add(k, waitsRemoved)
+			continue
+		}
+		add(k, "")
+	}
+	for _, k := range proposed.Support {
+		if !slices.ContainsFunc(l.Policy.Support, same(k)) {
+			add(k, waitsNamed)
+		}
+	}
+	return all
+}
+
+// times returns from when and until when the key is to count.
+func (k supportKey) times() (text string) {
+	if !k.From.IsZero() {
+		text = ", from " + cli.FormatTime(k.From)
+	}
+	if !k.Until.IsZero() {
+		text += ", until " + cli.FormatTime(k.Until)
+	}
+	return text
 }
 
 func printSupport(a *cli.App, v status) {
@@ -170,6 +211,10 @@ func printSupport(a *cli.App, v status) {
 	for _, k := range v.Support {
 		counts := cli.Text("now")
 		switch {
+		case k.Waits == waitsNamed:
+			counts = cli.Coloured("once it is signed"+k.times(), cli.Yellow)
+		case k.Waits == waitsRemoved:
+			counts = cli.Coloured("until its removal is signed", cli.Yellow)
 		case k.fault != nil && errors.Is(k.fault, trust.ErrExpired):
 			counts = cli.Coloured("no more, since "+cli.FormatTime(k.Until), cli.Yellow)
 		case k.fault != nil:
