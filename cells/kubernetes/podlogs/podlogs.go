@@ -53,7 +53,7 @@ func New(config *rest.Config, namespace string) (*Reader, error) {
 // person has to know beside that. An error means that nothing was read, that out took no more, or that ctx ended.
 func (r *Reader) Read(ctx context.Context, what diagnostics.LogRead, out io.Writer, say func(string)) error {
 	j := &job{reader: r, what: what, namespace: cmp.Or(what.Log.Pods.Namespace, r.namespace), to: out, say: say,
-		told: map[string]bool{}, read: map[string]*progress{}}
+		noted: map[string]bool{}, read: map[string]*progress{}}
 	if what.Follow {
 		return j.follow(ctx)
 	}
@@ -65,7 +65,7 @@ func (r *Reader) Read(ctx context.Context, what diagnostics.LogRead, out io.Writ
 	for _, i := range all {
 		if _, err := j.copy(ctx, i, start{since: what.Since, tail: what.Tail}); err != nil {
 			failed++
-			j.tell(i.pod + "/" + i.container + ": " + r.explain(err, "read the log", j.namespace).Error())
+			j.note(i.pod + "/" + i.container + ": " + r.explain(err, "read the log", j.namespace).Error())
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -88,7 +88,7 @@ type job struct {
 	say     func(string)
 
 	isCut bool            // there are more pods than are looked at
-	told  map[string]bool // what the person was told once; only the goroutine that calls instances uses both
+	noted map[string]bool // what the person was told once; only the goroutine that calls instances uses both
 
 	mu   sync.Mutex // guards what follows
 	read map[string]*progress
@@ -110,16 +110,16 @@ type start struct {
 	after time.Time     // only lines after it; zero: all
 }
 
-func (j *job) tell(text string) {
+func (j *job) note(text string) {
 	j.writing.Lock()
 	defer j.writing.Unlock()
 	j.say(text)
 }
 
-func (j *job) tellOnce(text string) {
-	if !j.told[text] {
-		j.told[text] = true
-		j.tell(text)
+func (j *job) noteOnce(text string) {
+	if !j.noted[text] {
+		j.noted[text] = true
+		j.note(text)
 	}
 }
 
@@ -138,7 +138,7 @@ func (j *job) instances(ctx context.Context) ([]instance, error) {
 	}
 	if isCut {
 		j.isCut = true
-		j.tellOnce(fmt.Sprintf("there are more pods than are looked at (%d at once): the logs of some are missing, and "+
+		j.noteOnce(fmt.Sprintf("there are more pods than are looked at (%d at once): the logs of some are missing, and "+
 			"labels that fewer have would show all", maxPods))
 	}
 	var all []instance
@@ -172,7 +172,7 @@ func (j *job) follow(ctx context.Context) error {
 			return err
 		case err != nil && err.Error() != said:
 			said = err.Error()
-			j.tell(said)
+			j.note(said)
 		}
 		for _, i := range all {
 			from := start{} // of a container that was started meanwhile, all
@@ -184,7 +184,7 @@ func (j *job) follow(ctx context.Context) error {
 				streams.Go(func() { j.followOne(ctx, i, from, p, cancel) })
 			}
 			if waits {
-				j.tellOnce(fmt.Sprintf("%d containers are followed at once: others wait until one of them ends; name "+
+				j.noteOnce(fmt.Sprintf("%d containers are followed at once: others wait until one of them ends; name "+
 					"one with --container", maxAtOnce))
 			}
 		}
@@ -245,7 +245,7 @@ func (j *job) followOne(ctx context.Context, i instance, from start, p *progress
 	}
 	j.mu.Unlock()
 	if isNew {
-		j.tell(i.pod + "/" + i.container + ": " + j.reader.explain(err, "read the log", j.namespace).Error())
+		j.note(i.pod + "/" + i.container + ": " + j.reader.explain(err, "read the log", j.namespace).Error())
 	}
 }
 
