@@ -81,8 +81,10 @@ func TestCountsAreKept(t *testing.T) {
 	sample := func(k *adoption.Keeper, later time.Duration) {
 		t.Helper()
 		w.World.Now = w.World.Now.Add(later)
-		for name := range w.Obs.Cells {
-			w.Obs.Cells[name].LastReport = w.World.Now
+		for name, was := range w.Obs.Cells {
+			next := *was // plans remember states, which stay as they are
+			next.LastReport = w.World.Now
+			w.Obs.Cells[name] = &next
 		}
 		if err := k.Sample(t.Context()); err != nil {
 			t.Fatal(err)
@@ -115,7 +117,9 @@ func TestDaysAreRolledUpAndEnd(t *testing.T) {
 	s := open(t)
 	k := adoption.NewKeeper(w, s, zerolog.Nop())
 	for i := range 130 {
-		w.Obs.Cells["s1"].State = []cells.State{cells.StateHealthy, cells.StateUnhealthy}[i%2]
+		next := *w.Obs.Cells["s1"]
+		next.State = []cells.State{cells.StateHealthy, cells.StateUnhealthy}[i%2]
+		w.Obs.Cells["s1"] = &next
 		w.World.Now = Start.Add(time.Duration(i) * time.Minute)
 		if err := k.Sample(t.Context()); err != nil {
 			t.Fatal(err)
