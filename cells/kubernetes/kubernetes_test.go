@@ -28,8 +28,8 @@ func TestMain(m *testing.M) {
 	os.Exit(shared.RunTests(m))
 }
 
-// wait is how long something may take on a busy machine.
-const wait = 2 * time.Minute
+// wait is how long something may take on a busy machine: Kubernetes itself tries some things again only after minutes.
+const wait = 5 * time.Minute
 
 func must(t testing.TB, err error) {
 	t.Helper()

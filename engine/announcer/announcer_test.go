@@ -35,7 +35,7 @@ func TestArmedAndPublished(t *testing.T) {
 	w := newWorld(t)
 	p := w.start("store.db")
 	p.reports()
-	at := time.Now().Add(4 * time.Second).Truncate(time.Second)
+	at := time.Now().Add(soon).Truncate(time.Second)
 	w.commit("announce", map[string]string{"announcements/classes.yaml": announcement(at)})
 	v := p.waitForView("the entry channel follows the tip",
 		func(v *view.View) bool { return v.Flags != nil && gated(bundle(t, v, "s1"), "classes") })
@@ -119,7 +119,7 @@ func TestClocksDiffer(t *testing.T) {
 	w := newWorld(t)
 	p := w.start("store.db")
 	p.reports()
-	at := time.Now().Add(9 * time.Second).Truncate(time.Second)
+	at := time.Now().Add(soon).Truncate(time.Second)
 	w.commit("announce", map[string]string{"announcements/classes.yaml": announcement(at)})
 	w.approve("classes")
 	p.waitForView("it is armed", func(v *view.View) bool { return gated(bundle(t, v, "d1"), "classes") })

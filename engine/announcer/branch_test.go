@@ -104,7 +104,7 @@ func TestBrokenMemory(t *testing.T) {
 	w := newWorld(t)
 	p := w.start("store.db")
 	p.reports()
-	at := time.Now().Add(3 * time.Second).Truncate(time.Second)
+	at := time.Now().Add(soon).Truncate(time.Second)
 	w.commit("announce", map[string]string{"announcements/classes.yaml": announcement(at)})
 	w.approve("classes")
 	was := p.waitForView("it is published", func(v *view.View) bool {

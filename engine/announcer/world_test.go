@@ -132,6 +132,9 @@ func (w *world) openRepo(name, mirror string, author releases.Person, layout git
 }
 
 // commit commits as Ada on the current tip: files by path, removed if empty.
+// soon is long enough for a busy machine to commit, approve and arm an announcement before its time.
+const soon = 15 * time.Second
+
 func (w *world) commit(message string, files map[string]string) string {
 	w.t.Helper()
 	return w.commitAs(w.ada, message, files)
