@@ -57,9 +57,13 @@ func open(t testing.TB, url string) *postgres.Store {
 	return openWith(t, url, postgres.Options{Log: zerolog.New(zerolog.NewTestWriter(t))})
 }
 
+// openWith opens a store, whose options may leave less time than a busy machine takes to open it: then again.
 func openWith(t testing.TB, url string, o postgres.Options) *postgres.Store {
 	t.Helper()
 	s, err := postgres.Open(t.Context(), url, o)
+	for end := time.Now().Add(time.Minute); o.Timeout > 0 && err != nil && time.Now().Before(end); {
+		s, err = postgres.Open(t.Context(), url, o)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
