@@ -385,7 +385,7 @@ func waiting(t *testing.T, conn *pgx.Conn) {
 func TestLocked(t *testing.T) {
 	t.Parallel()
 	url := server.NewDatabase(t)
-	s, rival := openWith(t, url, postgres.Options{Timeout: 200 * time.Millisecond}), connect(t, url)
+	s, rival := openWith(t, url, postgres.Options{Timeout: 2 * time.Second}), connect(t, url)
 	must(t, s.RecordReports(t.Context(), report("acme", 1, "")))
 	execSQL(t, rival, `BEGIN`)
 	execSQL(t, rival, `SELECT FROM lease FOR UPDATE`)
