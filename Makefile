@@ -55,8 +55,8 @@ demo: build $(if $(TARGET),cluster) ## A release on its way, and a bad one that 
 	$(if $(TARGET),$(GO) run ./test/clusterdemo )$(BIN) demo $(if $(TARGET),--timeout 6m) $(if $(ONCE),--once)
 
 .PHONY: ui
-ui: ## The console in Chromium, for a minute or two. Needs Chromium and Node, which root gets on Debian. A module of its own.
-	cd test/ui && $(GO) vet ./... && $(GO) test -count=1 ./...
+ui: ## The console in Chromium, for some minutes. Needs Chromium and Node, which root gets on Debian. A module of its own.
+	cd test/ui && $(GO) vet ./... && $(GO) test -count=1 -timeout $(TIMEOUT) ./...
 
 .PHONY: screenshots
 screenshots: ## Pictures of all pages, and the owner's, light and dark, into .screenshots/; docs shows some. WHOLE=1: all of each page, in forced colours, narrow and zoomed too.
