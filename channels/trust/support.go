@@ -51,6 +51,11 @@ func (k SupportKey) validate() error {
 	return nil
 }
 
+// Equal reports whether both name the same key for the same person and times.
+func (k SupportKey) Equal(other SupportKey) bool {
+	return k.Name == other.Name && k.Key == other.Key && k.From.Equal(other.From) && k.Until.Equal(other.Until)
+}
+
 // Fingerprint returns the key's fingerprint, as ssh-keygen -l prints it.
 func (k SupportKey) Fingerprint() string {
 	public, _, _, _, err := ssh.ParseAuthorizedKey([]byte(k.Key))
@@ -156,9 +161,7 @@ func (d *Draft) changeSupport(change func(Support) (Support, error)) (changes bo
 	if err := p.Support.validate(); err != nil {
 		return false, fmt.Errorf("the policy %w", err)
 	}
-	if slices.EqualFunc(before, p.Support, func(a, b SupportKey) bool {
-		return a.Name == b.Name && a.Key == b.Key && a.From.Equal(b.From) && a.Until.Equal(b.Until)
-	}) {
+	if slices.EqualFunc(before, p.Support, SupportKey.Equal) {
 		return false, nil
 	}
 	return true, d.applyPolicy(p)

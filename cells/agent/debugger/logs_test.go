@@ -85,23 +85,8 @@ func TestLogsFollow(t *testing.T) {
 	t.Parallel()
 	f, name := newLogsFixture(t, nil)
 	appendLine(t, name, "first")
-	c := f.mustConnect(t)
-	s, err := c.NewSession()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.RequestPty("xterm", 30, 100, nil); err != nil {
-		t.Fatal(err)
-	}
-	in, err := s.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	pipe, err := s.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out := bufio.NewReader(pipe)
+	_, in, terminal := openShell(t, f.mustConnect(t))
+	out := bufio.NewReader(terminal)
 	expect := func(text string) {
 		t.Helper()
 		seen := ""
@@ -118,9 +103,6 @@ func TestLogsFollow(t *testing.T) {
 		if _, err := io.WriteString(in, text); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if err := s.Shell(); err != nil {
-		t.Fatal(err)
 	}
 	expect("acme> ")
 	for _, line := range []string{"second", "third"} {

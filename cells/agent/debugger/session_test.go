@@ -276,8 +276,8 @@ func TestSessionEndsThoughItsEncloserDoesNot(t *testing.T) {
 	}
 }
 
-// openShell opens a shell with a terminal of 30 rows and 100 columns, whose lines of output can be read.
-func openShell(t *testing.T, c *ssh.Client) (*ssh.Session, io.Writer, *bufio.Scanner) {
+// openShell opens a shell, or the prompt, with a terminal of 30 rows and 100 columns.
+func openShell(t *testing.T, c *ssh.Client) (s *ssh.Session, in io.Writer, out io.Reader) {
 	t.Helper()
 	s, err := c.NewSession()
 	if err != nil {
@@ -286,25 +286,24 @@ func openShell(t *testing.T, c *ssh.Client) (*ssh.Session, io.Writer, *bufio.Sca
 	if err := s.RequestPty("xterm", 30, 100, nil); err != nil {
 		t.Fatal(err)
 	}
-	in, err := s.StdinPipe()
-	if err != nil {
+	if in, err = s.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
-	out, err := s.StdoutPipe()
-	if err != nil {
+	if out, err = s.StdoutPipe(); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Shell(); err != nil {
 		t.Fatal(err)
 	}
-	return s, in, bufio.NewScanner(out)
+	return s, in, out
 }
 
 // ^C in a shell ends what runs there, and not the shell.
 func TestInterrupt(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, debug.Shell, nil)
-	s, in, lines := openShell(t, f.mustConnect(t))
+	s, in, out := openShell(t, f.mustConnect(t))
+	lines := bufio.NewScanner(out)
 	defer time.AfterFunc(time.Minute, func() { _ = s.Close() }).Stop()
 	for _, step := range []struct{ input, want string }{
 		// One program prints and sleeps: bash itself loses a ^C that comes before it has started the next one.
@@ -411,7 +410,8 @@ func TestShell(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, debug.Shell, nil)
 	c := f.mustConnect(t)
-	s, in, lines := openShell(t, c)
+	s, in, out := openShell(t, c)
+	lines := bufio.NewScanner(out)
 	await := func(want string) {
 		for lines.Scan() {
 			if strings.Contains(lines.Text(), want) {

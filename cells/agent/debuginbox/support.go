@@ -15,7 +15,7 @@ const (
 	signersFor   = 20 * time.Second // how long the signers' word is good while a session may begin or lasts
 	waitingFor   = time.Minute      // the same, while a request waits for the owner
 	signersRetry = 5 * time.Second
-	askSigners   = 15 * time.Second // for one answer of the control plane
+	askTimeout   = 15 * time.Second // for one answer of the control plane
 	maxWhy       = 400              // bytes of a reason in a report
 )
 
@@ -40,7 +40,7 @@ func (v *vouching) refresh(ctx context.Context, within time.Duration, now time.T
 	if v.ask == nil || now.Before(v.asked.Add(within)) && v.err == nil || now.Before(v.asked.Add(signersRetry)) {
 		return v.err
 	}
-	ctx, cancel := context.WithTimeout(ctx, askSigners)
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	s, err := v.ask(ctx)
 	if err == nil || s.Bind {

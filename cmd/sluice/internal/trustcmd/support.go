@@ -167,21 +167,16 @@ func describeSupport(l *trust.Ledger, now time.Time) []supportKey {
 	add := func(k trust.SupportKey, waits string) {
 		all = append(all, supportKey{k.Name, k.Fingerprint(), k.From, k.Until, waits, k.Check(now)})
 	}
-	same := func(k trust.SupportKey) func(trust.SupportKey) bool {
-		return func(other trust.SupportKey) bool {
-			return k.Name == other.Name && k.Key == other.Key && k.From.Equal(other.From) && k.Until.Equal(other.Until)
-		}
-	}
 	proposed, waits := l.Proposed()
 	for _, k := range l.Policy.Support {
-		if waits && !slices.ContainsFunc(proposed.Support, same(k)) {
+		if waits && !slices.ContainsFunc(proposed.Support, k.Equal) {
 			add(k, waitsRemoved)
 			continue
 		}
 		add(k, "")
 	}
 	for _, k := range proposed.Support {
-		if !slices.ContainsFunc(l.Policy.Support, same(k)) {
+		if !slices.ContainsFunc(l.Policy.Support, k.Equal) {
 			add(k, waitsNamed)
 		}
 	}
