@@ -10,7 +10,11 @@ FUZZTIME ?= 60s
 # How long a soak lasts; from 5m on, memory and descriptors are judged.
 SOAK    ?= 30m
 # The race detector needs a C compiler: without one, Go sets CGO_ENABLED to 0, and the tests run without it.
-RACE    ?= $(if $(filter 1,$(shell $(GO) env CGO_ENABLED)),-race)
+CGO     := $(shell $(GO) env CGO_ENABLED)
+RACE    ?= $(if $(filter 1,$(CGO)),-race)
+# All else is compiled in one way, so that a new machine compiles each package once for it and once for the detector.
+export CGO_ENABLED := 0
+export GOFLAGS     := $(GOFLAGS) -trimpath
 
 # Linters run at fixed versions, by the Go toolchain alone.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
@@ -21,11 +25,11 @@ MODULES = $(filter-out test/kube/,$(dir $(shell git ls-files --cached --others -
 
 .PHONY: build
 build: ## The binary, in bin/.
-	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/sluice
+	$(GO) build -o $(BIN) ./cmd/sluice
 
 .PHONY: test
 test: cluster ## All tests, with the race detector. They start a PostgreSQL and Kubernetes of their own, and fail without.
-	$(GO) test $(RACE) -timeout $(TIMEOUT) $$($(GO) list ./... | grep -v '/cmd/sluice$$')
+	CGO_ENABLED=$(CGO) $(GO) test $(RACE) -timeout $(TIMEOUT) $$($(GO) list ./... | grep -v '/cmd/sluice$$')
 # Its scripts start the command some thousand times, and the detector makes each start several times as slow. What the
 # command runs is tested with it where it is.
 	$(GO) test -timeout $(TIMEOUT) ./cmd/sluice
@@ -67,7 +71,8 @@ screenshots: ## Pictures of all pages, and the owner's, light and dark, into .sc
 
 .PHONY: bench-console
 bench-console: ## The console at ten thousand cells, beside bare handlers, SQL and pages; ONLY=wall measures one group. Needs Chromium, as ui.
-	cd test/ui && $(GO) test -count=1 -timeout 90m -run TestFigures . -args -figures $(if $(ONLY),-only $(ONLY)) $(if $(TABS),-tabs $(TABS)) | grep -v '^ok'
+	cd test/ui && $(GO) test -c -o ../../bin/ui.test . # go test would hide what a test that passes prints
+	cd test/ui && ../../bin/ui.test -test.timeout 90m -test.run TestFigures -figures $(if $(ONLY),-only $(ONLY)) $(if $(TABS),-tabs $(TABS))
 
 .PHONY: bench
 bench: ## Speed, a row a line, each met or short.
