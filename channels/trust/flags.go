@@ -130,6 +130,9 @@ func (d *Draft) ListParts(parts []Part, only bool) (added, gone int, err error) 
 // anew, and a cell that was away in between must not take the new list for an older one.
 func firstFlagsVersion(now time.Time) int64 { return now.Unix() / 60 }
 
+// lastFlagsVersion is the highest version that a first list of flags may have: a minute of the year 2160.
+const lastFlagsVersion = 100_000_000
+
 // dropFlags ends that flags are signed, once enough people signed the policy that says so. Until then the list that
 // counts goes on to count; what waits for signatures is removed.
 func (d *Draft) dropFlags() {

@@ -101,6 +101,16 @@ func (l *Ledger) Proposed() (p Policy, ok bool) {
 	return p, err == nil
 }
 
+// File returns the file with a path, if it counts or waits for signatures, else nil.
+func (l *Ledger) File(path string) *File {
+	for _, f := range append(l.Counting(), l.Waiting...) {
+		if f.Path == path {
+			return f
+		}
+	}
+	return nil
+}
+
 // Counting returns the files that count, in the order in which they are verified.
 func (l *Ledger) Counting() []*File {
 	return append(slices.Clone(l.Roots), l.lists()...)
@@ -150,18 +160,22 @@ func channelsOf(targets *metadata.Metadata[metadata.TargetsType]) (names []strin
 	return names
 }
 
-// Binds reports whether a channel takes only what signers signed. Where the root, or what it leads to, can't be read,
-// every channel is bound: a damaged file must not mean "unsigned" (R6).
-func (l *Ledger) Binds(channel string) bool {
+// Damaged reports whether a root that counted, or the policy that it leads to, is gone or can't be read: nobody knows
+// then which channels need signatures.
+func (l *Ledger) Damaged() bool {
 	switch {
 	case l == nil:
 		return false
 	case l.Root() == nil:
 		return manifest.Fatal(l.Faults)
-	case l.Targets == nil:
-		return true
 	}
-	return slices.Contains(l.Channels(), channel)
+	return l.Targets == nil
+}
+
+// Binds reports whether a channel takes only what signers signed. Where the files are damaged, every channel is bound:
+// that must not mean "unsigned" (R6).
+func (l *Ledger) Binds(channel string) bool {
+	return l.Damaged() || slices.Contains(l.Channels(), channel)
 }
 
 // InForce returns the newest root, the policy, the list of releases and that of flags, as far as they count.
@@ -210,10 +224,13 @@ func (l *Ledger) Obstacle(channel string, v releases.Version, digest releases.Di
 		return why
 	}
 	r, listed := l.Listed[v.String()]
-	if !listed {
-		return "the signers did not sign " + v.String()
+	switch {
+	case listed:
+		return r.Refuses(channel, digest)
+	case l.Targets == nil || l.Releases == nil:
+		return "the signers' files can't be read: run sluice trust status"
 	}
-	return r.Refuses(channel, digest)
+	return "the signers did not sign " + v.String()
 }
 
 // Answer is what the signers say about a release in a channel.

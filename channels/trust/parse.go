@@ -41,9 +41,9 @@ func parse[T metadata.Roles](file, role string, data []byte) (*metadata.Metadata
 	if len(faults) > 0 {
 		return nil, &faults[0]
 	}
-	if line := findNull(node); line > 0 {
-		return nil, &manifest.Fault{File: file, Line: line, Code: manifest.WrongType,
-			Message: "null stands for nothing here"}
+	if fault := checkReading(node); fault != nil {
+		fault.File = file
+		return nil, fault
 	}
 	m, err := new(metadata.Metadata[T]).FromBytes(data)
 	if err != nil {
@@ -58,25 +58,33 @@ func parse[T metadata.Roles](file, role string, data []byte) (*metadata.Metadata
 	return m, nil
 }
 
-// findNull returns the line of the first null; 0: there is none.
-func findNull(n jsondoc.Node) int {
+// checkReading finds what JSON readers read in different ways: null, and names that differ by case alone, of which some
+// readers take the last for each.
+func checkReading(n jsondoc.Node) *manifest.Fault {
 	switch v := n.Value.(type) {
 	case nil:
-		return max(n.Line, 1)
+		return &manifest.Fault{Line: max(n.Line, 1), Code: manifest.WrongType, Message: "null stands for nothing here"}
 	case []jsondoc.Node:
 		for _, below := range v {
-			if line := findNull(below); line > 0 {
-				return line
+			if fault := checkReading(below); fault != nil {
+				return fault
 			}
 		}
 	case jsondoc.Members:
+		seen := make(map[string]string, len(v))
 		for _, m := range v {
-			if line := findNull(m.Node); line > 0 {
-				return line
+			folded := strings.ToLower(strings.ToUpper(m.Key)) // as encoding/json folds
+			if other, twice := seen[folded]; twice {
+				return &manifest.Fault{Line: m.Line, Code: manifest.Duplicate,
+					Message: fmt.Sprintf("%.100q and %.100q differ by case alone", other, m.Key)}
+			}
+			seen[folded] = m.Key
+			if fault := checkReading(m.Node); fault != nil {
+				return fault
 			}
 		}
 	}
-	return 0
+	return nil
 }
 
 func checkSignatures(all []metadata.Signature) error {
@@ -212,8 +220,8 @@ func checkKeys(keys map[string]*metadata.Key) error {
 		switch {
 		case k.Type != metadata.KeyTypeEd25519 || k.Scheme != metadata.KeySchemeEd25519:
 			return fmt.Errorf("key %.64q is of type %.40q, scheme %.40q: only ed25519 is read", id, k.Type, k.Scheme)
-		case err != nil || len(raw) != 32:
-			return fmt.Errorf("key %.64q is not 32 bytes in hex", id)
+		case err != nil || len(raw) != 32 || hex.EncodeToString(raw) != k.Value.PublicKey: // one key has one text
+			return fmt.Errorf("key %.64q is not 32 bytes in lower-case hex", id)
 		}
 	}
 	return nil

@@ -52,7 +52,9 @@ func Read(c *manifest.Cache, files fs.FS) *Ledger {
 		}
 		if fault != nil {
 			r.faults = append(r.faults, *fault)
-			r.rootUnread = r.rootUnread || m[2] == RoleRoot
+			if n, err := strconv.ParseInt(m[1], 10, 64); err == nil && m[2] == RoleRoot {
+				r.unreadRoot = min(n, cmp.Or(r.unreadRoot, n))
+			}
 			continue
 		}
 		r.byRole[m[2]] = append(r.byRole[m[2]], loaded.file)
@@ -101,7 +103,7 @@ func loadFile(c *manifest.Cache, files fs.FS, role, version string) (loadedFile,
 type reader struct {
 	byRole     map[string][]*File
 	faults     []manifest.Fault
-	rootUnread bool // a root can't be read: nobody knows what leads to the others
+	unreadRoot int64 // lowest version of a root that can't be read: from there on none counts; 0: all can be read
 }
 
 func (r *reader) fault(file string, code manifest.FaultCode, format string, args ...any) {
@@ -135,6 +137,7 @@ func (r *reader) judge() *Ledger {
 		l.Flags = r.judgeDelegated(l, RoleFlags)
 	}
 	if len(l.Roots) == 0 { // nothing that an incomplete root says counts
+		r.checkFounded(l, root)
 		l.Waiting = append(l.Waiting, l.lists()...)
 		l.Targets, l.Releases, l.Flags = nil, nil, nil
 	}
@@ -143,12 +146,29 @@ func (r *reader) judge() *Ledger {
 	return l
 }
 
+// checkFounded finds a repository whose first root counted before: whoever signs it signs the other files too, so these
+// lack no signatures alone.
+func (r *reader) checkFounded(l *Ledger, root *File) {
+	switch {
+	case r.unreadRoot > 0: // that is a fault already
+	case root == nil:
+		for _, role := range []string{RoleTargets, RoleReleases, RoleFlags} {
+			for _, f := range r.byRole[role] {
+				r.fault(f.Path, manifest.UnknownReference, "counts for nothing: there is no N.root.json that leads to it")
+			}
+		}
+	case l.Targets != nil:
+		r.fault(root.Path, manifest.Unsigned, "lacks signatures although %s, which it leads to, has them: it is not as "+
+			"it was signed", l.Targets.Path)
+	}
+}
+
 // judgeRoots follows the chain of roots from the oldest.
 func (r *reader) judgeRoots(l *Ledger) {
-	if r.rootUnread {
-		return
-	}
 	for i, f := range r.byRole[RoleRoot] {
+		if r.unreadRoot > 0 && f.Version > r.unreadRoot {
+			return
+		}
 		if before := l.Root(); before != nil {
 			f.Quorums = append(f.Quorums, rootRole(before.root, RoleRoot).count(f.root))
 		}
@@ -162,6 +182,8 @@ func (r *reader) judgeRoots(l *Ledger) {
 			r.fault(f.Path, manifest.Unsigned, "counts for nothing: %s, before it, lacks signatures",
 				FileName(RoleRoot, f.Version-1))
 			return
+		case !f.Complete() && before != nil && len(f.Quorums[0].Signed) == 0:
+			r.ignore(l, f)
 		case !f.Complete():
 			l.Waiting = append(l.Waiting, f)
 		default:
@@ -177,7 +199,7 @@ func (r *reader) checkRoot(f *File) {
 	for _, name := range []string{RoleRoot, RoleTargets} {
 		r.checkSigners(f.Path, rootRole(f.root, name))
 		for _, online := range []string{RoleSnapshot, RoleTimestamp} {
-			r.checkOffline(f.Path, name, root.Roles[name].KeyIDs, root.Roles[online].KeyIDs, root.Keys)
+			r.checkOffline(f.Path, rootRole(f.root, name), root.Roles[online].KeyIDs)
 		}
 	}
 }
@@ -199,34 +221,61 @@ func (r *reader) checkSigners(file string, of role) {
 }
 
 // checkOffline finds a key of the engine's that may sign for people.
-func (r *reader) checkOffline(file, role string, people, online []string, keys map[string]*metadata.Key) {
-	for _, id := range people {
-		if slices.Contains(online, id) {
+func (r *reader) checkOffline(file string, people role, online []string) {
+	for _, id := range people.ids {
+		same := func(other string) bool { return people.keys[other].Value.PublicKey == people.keys[id].Value.PublicKey }
+		if slices.ContainsFunc(online, same) {
 			r.warn(file, manifest.Unprotected, "the key of %s signs %s, and is online too: whoever takes the engine over would sign in its name",
-				ownerOf(id, keys[id]), role)
+				ownerOf(id, people.keys[id]), people.name)
 			return
 		}
 	}
 }
 
+// ignore leaves out a file that nobody who may sign it did: nobody proposed it.
+func (r *reader) ignore(l *Ledger, f *File) {
+	r.warn(f.Path, manifest.Unsigned, "counts for nothing: nobody who may sign it did; the next change of a signer's "+
+		"removes it")
+	l.Replaced = append(l.Replaced, f.Path)
+}
+
+// maxLead is how far a version may be above the one that counts. Numbers have an end: whoever made one up that is near
+// it would leave signers none.
+const maxLead = 1000
+
 // judgeTargets counts the signatures of a role's files, and returns the newest that has enough of them. Of those above
-// it, only the newest can get them yet.
+// it, only the newest that somebody signed can get them yet.
 func (r *reader) judgeTargets(l *Ledger, name string, signers role) (counts *File) {
-	newest := true
-	for _, f := range slices.Backward(r.byRole[name]) {
-		if counts != nil {
-			l.Replaced = append(l.Replaced, f.Path)
-			continue
-		}
-		switch f.Quorums = []Quorum{signers.count(f.targets)}; {
-		case f.Complete():
+	files := r.byRole[name]
+	above := len(files)
+	for counts == nil && above > 0 {
+		above--
+		f := files[above]
+		if f.Quorums = []Quorum{signers.count(f.targets)}; f.Complete() {
 			counts = f
-		case newest:
-			l.Waiting = append(l.Waiting, f)
-		default:
-			l.Replaced = append(l.Replaced, f.Path) // by the one that waits
 		}
-		newest = false
+	}
+	highest := int64(maxLead)
+	switch {
+	case counts != nil:
+		highest += counts.Version
+	case name == RoleFlags:
+		highest = lastFlagsVersion
+	}
+	waits := false
+	for _, f := range slices.Backward(files) {
+		switch {
+		case f == counts:
+		case counts != nil && f.Version < counts.Version, waits:
+			l.Replaced = append(l.Replaced, f.Path)
+		case len(f.Quorums[0].Signed) == 0 && (counts != nil || name != RoleFlags): // new signers of flags get a list to sign
+			r.ignore(l, f)
+		case f.Version > highest:
+			r.fault(f.Path, manifest.TooLarge, "counts for nothing: its version is more than %d above the one that "+
+				"counts: remove it", maxLead)
+		default:
+			l.Waiting, waits = append(l.Waiting, f), true
+		}
 	}
 	return counts
 }
@@ -256,7 +305,7 @@ func (r *reader) judgeDelegated(l *Ledger, name string) *File {
 	r.checkSigners(targets.Path, signers)
 	for _, d := range targets.targets.Signed.Delegations.Roles {
 		if strings.HasPrefix(d.Name, channelPrefix) {
-			r.checkOffline(targets.Path, name, signers.ids, d.KeyIDs, signers.keys)
+			r.checkOffline(targets.Path, signers, d.KeyIDs)
 		}
 	}
 	counts := r.judgeTargets(l, name, signers)

@@ -56,6 +56,17 @@ func (k SupportKey) Equal(other SupportKey) bool {
 	return k.Name == other.Name && k.Key == other.Key && k.From.Equal(other.From) && k.Until.Equal(other.Until)
 }
 
+// times says from when and until when the key counts.
+func (k SupportKey) times() (text string) {
+	if !k.From.IsZero() {
+		text = " from " + words.FormatTime(k.From)
+	}
+	if !k.Until.IsZero() {
+		text += " until " + words.FormatTime(k.Until)
+	}
+	return text
+}
+
 // Fingerprint returns the key's fingerprint, as ssh-keygen -l prints it.
 func (k SupportKey) Fingerprint() string {
 	public, _, _, _, err := ssh.ParseAuthorizedKey([]byte(k.Key))

@@ -66,6 +66,7 @@ type Edit struct {
 	Files    map[string][]byte // by path; nil removes the file; empty: nothing changes
 	Message  string            // set by Decide
 	Summary  string            // the outcome in one line; default: the message's subject
+	Details  []string          // what the person should know of it, a line each
 	Next     string            // what happens next, or what to do next; may be empty
 	Short    string            // what the decision does not achieve although it is committed; empty: nothing
 	Warnings []releases.Fault  // set by Decide: warnings for the author
@@ -75,6 +76,7 @@ type Edit struct {
 type Result struct {
 	Commit   string           `json:"commit"` // empty: nothing changed
 	Summary  string           `json:"did"`
+	Details  []string         `json:"details,omitempty"` // what the person should know of it, a line each
 	Next     string           `json:"next,omitempty"`
 	Short    string           `json:"short,omitempty"` // what the decision does not achieve; empty: nothing
 	Warnings []releases.Fault `json:"-"`

@@ -94,7 +94,7 @@ func (p Pusher[S]) pushOnce(ctx context.Context, d Decision[S], accept func(Edit
 	if err != nil {
 		return Result{}, err
 	}
-	result := Result{Summary: e.Summary, Next: e.Next, Short: e.Short, Warnings: e.Warnings}
+	result := Result{Summary: e.Summary, Details: e.Details, Next: e.Next, Short: e.Short, Warnings: e.Warnings}
 	if len(e.Files) == 0 {
 		return result, nil
 	}

@@ -319,6 +319,16 @@ func (s *Releases) finishTrust(d *trust.Draft, by trust.Signer) (Edit, error) {
 			Faults: bad}
 	}
 	e := Edit{Files: files, Summary: "signed " + strings.Join(signed, ", ")}
+	for _, name := range signed {
+		f := after.File(name)
+		if f == nil {
+			return Edit{}, Fail(fmt.Errorf("%s would have no signature of anybody who may sign it now", name),
+				"have one of its signers begin: sluice trust status shows who signs")
+		}
+		for _, change := range s.Desired.Trust.Changes(f) {
+			e.Details = append(e.Details, name+": "+change)
+		}
+	}
 	if dropped := d.Dropped(); len(dropped) > 0 {
 		e.Summary += "; " + strings.Join(dropped, " and ") + " had signed less, and must sign again"
 	}

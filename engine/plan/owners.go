@@ -269,6 +269,9 @@ func (d *Desired) Notes() (notes []string) {
 	}
 	unsigned := slices.DeleteFunc(slices.Clone(d.Order), d.Trust.Binds)
 	switch {
+	case d.Trust.Damaged():
+		notes = append(notes,
+			"trust: damaged: no channel takes anything new until its files are as they were (sluice trust status)")
 	case len(d.Trust.Channels()) == 0:
 		notes = append(notes,
 			"trust: not set: releases are unsigned, so whoever runs the control plane decides what cells run (docs/trust.md)")

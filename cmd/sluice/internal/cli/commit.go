@@ -160,12 +160,20 @@ func (a *App) PrintDone(done edits.Result) error {
 	return err
 }
 
+func printDetails(a *App, lines []string) {
+	for _, line := range lines {
+		a.Stdout.PrintLine("  %s", line)
+	}
+}
+
 func printSentences(a *App, done edits.Result) {
 	if done.Commit == "" {
 		a.Stdout.PrintLine("%s", done.Summary)
+		printDetails(a, done.Details)
 		return
 	}
 	a.Stdout.PrintLine("%s: commit %s", done.Summary, ShortID(done.Commit))
+	printDetails(a, done.Details)
 	if done.Next != "" && done.Short == "" {
 		a.Stdout.PrintLine("next: %s", done.Next)
 	}

@@ -27,6 +27,7 @@ func AddDryRunFlags(a *App, root *cobra.Command, paths ...string) {
 // preview is the output of --dry-run.
 type preview struct {
 	Summary string          `json:"did"` // what would be done
+	Details []string        `json:"details,omitempty"`
 	By      string          `json:"by"`
 	Message string          `json:"message,omitempty"` // empty: there is nothing to do
 	Files   []filediff.File `json:"files"`
@@ -51,22 +52,27 @@ func show[S edits.Snapshot](ctx context.Context, a *App, p edits.Pusher[S], d ed
 		return DecisionError(d, err)
 	}
 	a.ReportFaults(e.Warnings)
-	return ShowCommit(a, p.By.Person, e.Summary, e.Message, e.Before, e.After())
+	return showCommit(a, p.By.Person, e.Edit, e.Before, e.After())
 }
 
 // ShowCommit prints the commit that would be made; an empty message: there is nothing to commit, as summary says.
 func ShowCommit(a *App, by releases.Person, summary, message string, before, after map[string][]byte) error {
-	would := preview{Summary: summary, By: fmt.Sprintf("%s <%s>", by.Name, by.Email),
-		Message: strings.TrimSpace(message), Files: append([]filediff.File{}, filediff.Compare(before, after)...)}
+	return showCommit(a, by, edits.Edit{Summary: summary, Message: message}, before, after)
+}
+
+func showCommit(a *App, by releases.Person, e edits.Edit, before, after map[string][]byte) error {
+	would := preview{Summary: e.Summary, Details: e.Details, By: fmt.Sprintf("%s <%s>", by.Name, by.Email),
+		Message: strings.TrimSpace(e.Message), Files: append([]filediff.File{}, filediff.Compare(before, after)...)}
 	filediff.Bound(would.Files)
 	return a.PrintResult(would, func() {
-		if message == "" {
-			a.Stdout.PrintLine("%s", summary)
+		if e.Message == "" {
+			a.Stdout.PrintLine("%s", e.Summary)
 			return
 		}
-		if !strings.HasPrefix(message, summary) {
-			a.Stdout.PrintLine("%s", summary) // it says more than the message
+		if !strings.HasPrefix(e.Message, e.Summary) {
+			a.Stdout.PrintLine("%s", e.Summary) // it says more than the message
 		}
+		printDetails(a, e.Details)
 		a.Stdout.PrintLine("would commit, as %s:", would.By)
 		a.Stdout.PrintText("    ", would.Message)
 		a.Stdout.PrintDiffs(would.Files)

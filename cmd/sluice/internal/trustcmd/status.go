@@ -21,6 +21,7 @@ import (
 // status is the output of sluice trust status and verify.
 type status struct {
 	Signed   bool              `json:"signed"`         // some channel takes only signed releases
+	Damaged  bool              `json:"damaged"`        // files that counted can't be read: no channel takes anything new
 	Channels []string          `json:"channels"`       // that do
 	Root     releases.Digest   `json:"root,omitempty"` // newest root that counts, for sluice agent --trust-root
 	Files    []file            `json:"files"`          // that count
@@ -38,6 +39,7 @@ type file struct {
 	Digest     releases.Digest `json:"digest"`
 	Expires    time.Time       `json:"expires"`
 	Signatures []trust.Quorum  `json:"signatures"`
+	Changes    []string        `json:"changes,omitempty"` // of what waits: what it would change
 
 	words    string
 	expiring bool
@@ -67,13 +69,17 @@ func describe(s *edits.Releases, now time.Time) status {
 	show := func(all []*trust.File) []file {
 		list := []file{}
 		for _, f := range all {
-			list = append(list, file{f.Path, f.Digest, f.Expires, f.Quorums, f.Signatures(), f.IsExpiring(now)})
+			list = append(list, file{File: f.Path, Digest: f.Digest, Expires: f.Expires, Signatures: f.Quorums,
+				words: f.Signatures(), expiring: f.IsExpiring(now)})
 		}
 		return list
 	}
 	v.Channels = append(v.Channels, l.Channels()...)
 	v.Signed, v.Files, v.Waiting = len(v.Channels) > 0, show(l.Counting()), show(l.Waiting)
-	v.Revoked = l.Policy.Revoked
+	for i, f := range l.Waiting {
+		v.Waiting[i].Changes = l.Changes(f)
+	}
+	v.Damaged, v.Revoked = l.Damaged(), l.Policy.Revoked
 	if r := l.Root(); r != nil {
 		v.Root = r.Digest
 	}
@@ -115,7 +121,10 @@ func describeFlags(l *trust.Ledger) (f flagsStatus) {
 	return f
 }
 
-const unsigned = "unsigned: no channel needs signatures, so whoever runs the control plane decides what cells run"
+const (
+	unsigned = "unsigned: no channel needs signatures, so whoever runs the control plane decides what cells run"
+	damaged  = "the signers' files are damaged, so no channel takes anything new: put them back as they were"
+)
 
 func statusVerb(a *cli.App) *cobra.Command {
 	return &cobra.Command{
@@ -134,11 +143,17 @@ func statusVerb(a *cli.App) *cobra.Command {
 }
 
 func printStatus(a *cli.App, v status) {
-	if !v.Signed {
+	switch {
+	case v.Damaged:
+		a.Stdout.PrintLine("%s", damaged)
+	case !v.Signed:
 		a.Stdout.PrintLine("%s", unsigned)
-	} else {
+	default:
 		a.Stdout.PrintLine("signed releases only: %s", strings.Join(v.Channels, ", "))
 		a.Stdout.PrintLine("root of trust: %s", v.Root)
+	}
+	for _, f := range v.Faults {
+		a.Stdout.PrintLine("fault: %s", f)
 	}
 	var rows [][]cli.Field
 	add := func(all []file, waits string) {
@@ -176,8 +191,10 @@ func printStatus(a *cli.App, v status) {
 		a.Stdout.PrintLine("flags: unsigned")
 	}
 	printSupport(a, v)
-	for _, f := range v.Faults {
-		a.Stdout.PrintLine("fault: %s", f)
+	for _, f := range v.Waiting {
+		for _, change := range f.Changes {
+			a.Stdout.PrintLine("%s would change: %s", f.File, change)
+		}
 	}
 }
 
@@ -251,7 +268,10 @@ a repository that another root leads to. It ends with 1 unless everything that w
 // check returns why what was asked is not proven.
 func check(s *edits.Releases, v status, pinned releases.Digest, asked []string, now time.Time) error {
 	l := s.Desired.Trust
-	if l == nil || l.Root() == nil || l.Targets == nil {
+	switch {
+	case l.Damaged():
+		return cli.Fail(errors.New(damaged), "sluice trust status shows their faults")
+	case len(l.Channels()) == 0:
 		return cli.Fail(errors.New(unsigned), "sluice trust status shows what waits for signatures")
 	}
 	isPinned := func(f *trust.File) bool { return f.Digest == pinned }
