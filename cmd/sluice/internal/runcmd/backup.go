@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/engine/access"
 	"github.com/sluice-cd/sluice/engine/controlplane/signin"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/store"
@@ -85,7 +86,8 @@ func RestoreVerb(a *cli.App) *cobra.Command {
 		Short:   "Put a backup in place of the store in --data, which is kept beside it",
 		Long: `Checks the backup first, and refuses while serve runs in DIR. What the backup lacks, git and the
 cells' reports tell again; a one-time token that was used since is void, and whoever was signed in
-signs in again. A database (--database) is restored with its own tools.`,
+signs in again. Operators' tokens that were removed since work again: it lists them.
+A database (--database) is restored with its own tools.`,
 		Example: `  sluice restore --data /var/lib/sluice --from /backup/sluice.db`,
 		Args:    cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
@@ -103,14 +105,19 @@ signs in again. A database (--database) is restored with its own tools.`,
 			}
 			defer func() { err = errors.Join(err, release()) }()
 			file := filepath.Join(a.Data, cli.StoreFile)
-			before, err := restoreStore(cmd.Context(), file, from, time.Now())
+			r, err := restoreStore(cmd.Context(), file, from, time.Now())
 			if err != nil {
 				return fmt.Errorf("restore: %w", err)
 			}
 			done := edits.Result{Summary: "restored " + file + " from " + from,
 				Next: "start sluice serve --data " + a.Data}
-			if before != "" {
-				done.Summary += "; the former one is " + before
+			if r.Before != "" {
+				done.Summary += "; the former one is " + r.Before
+			}
+			for _, t := range r.Tokens {
+				done.Details = append(done.Details, fmt.Sprintf("token %s, %s, made at %s, works again: if it was removed since, "+
+					"sluice token remove %s --data %s before you start", t.Name, t.DescribeRoles(),
+					cli.FormatTime(t.Created), t.Name, a.Data))
 			}
 			return a.PrintDone(done)
 		},
@@ -119,9 +126,14 @@ signs in again. A database (--database) is restored with its own tools.`,
 	return cmd
 }
 
-// restoreStore puts a copy of the backup in place of the store in file. It returns where the former store is; empty:
-// there was none. A backup that can't be used changes nothing.
-func restoreStore(ctx context.Context, file, backup string, now time.Time) (before string, err error) {
+// restored says what a restore found.
+type restored struct {
+	Before string         // where the former store is; empty: there was none
+	Tokens []access.Token // that the backup has
+}
+
+// restoreStore puts a copy of the backup in place of the store in file. A backup that can't be used changes nothing.
+func restoreStore(ctx context.Context, file, backup string, now time.Time) (r restored, err error) {
 	copied := file + ".restoring"
 	defer func() {
 		for _, suffix := range append(sideFiles[:], "") {
@@ -129,37 +141,40 @@ func restoreStore(ctx context.Context, file, backup string, now time.Time) (befo
 		}
 	}()
 	if err := copyFile(copied, backup); err != nil {
-		return "", err
+		return r, err
 	}
 	if err := store.Check(ctx, copied); err != nil {
-		return "", cli.Fail(fmt.Errorf("%s can't be used: %w", backup, err),
+		return r, cli.Fail(fmt.Errorf("%s can't be used: %w", backup, err),
 			"name a file that sluice backup wrote; the store is as it was")
 	}
-	if err := endSessions(ctx, copied); err != nil {
-		return "", err
+	if r.Tokens, err = endSessions(ctx, copied); err != nil {
+		return r, err
 	}
 	aside := file + ".before-" + now.UTC().Format("20060102T150405Z")
 	switch err := os.Rename(file, aside); {
 	case err == nil:
-		before = aside
+		r.Before = aside
 	case !errors.Is(err, fs.ErrNotExist):
-		return "", err
+		return r, err
 	}
 	if err := moveSideFiles(file, aside); err != nil {
-		return before, err
+		return r, err
 	}
-	return before, os.Rename(copied, file)
+	return r, os.Rename(copied, file)
 }
 
-// endSessions ends the sessions in a restored store: some have ended since the backup was made.
-func endSessions(ctx context.Context, file string) (err error) {
+// endSessions ends the sessions in a restored store: some have ended since the backup was made. Tokens stay, for nobody
+// knows which were removed since: they are returned.
+func endSessions(ctx context.Context, file string) (tokens []access.Token, err error) {
 	st, err := store.Open(ctx, file, zerolog.Nop())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	_, err = signin.EndAll(ctx, st.Records())
-	return err
+	if _, err = signin.EndAll(ctx, st.Records()); err != nil {
+		return nil, err
+	}
+	return st.Tokens(ctx)
 }
 
 // sideFiles are the suffixes of the files that SQLite keeps beside a database.
