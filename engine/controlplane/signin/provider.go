@@ -109,6 +109,9 @@ func (p *provider) discover(ctx context.Context) (*discovered, error) {
 	if p.failed != nil && p.now().Before(p.retryAt) {
 		return nil, p.failed
 	}
+	// A stranger who hangs up must not make it fail for everybody.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), providerTimeout)
+	defer cancel()
 	found, err := p.ask(ctx)
 	if err != nil {
 		p.failed, p.retryAt = unavailable(err), p.now().Add(discoveryRetry)

@@ -84,11 +84,12 @@ type sessions struct {
 	mu     sync.RWMutex // guards the fields below
 	ready  bool         // all sessions were read
 	byHash map[string]*session
+	gone   map[string]time.Time // when sessions were found to have ended: what was read before must not bring them back
 }
 
 func newSessions(o Options) *sessions {
 	return &sessions{store: o.Records, key: o.Key, now: o.Now, log: o.Log, begun: time.Now(),
-		byHash: map[string]*session{}}
+		byHash: map[string]*session{}, gone: map[string]time.Time{}}
 }
 
 // find returns a session in memory, valid or not; nil: there is none.
@@ -161,6 +162,16 @@ func (s *sessions) forget(hash string) {
 	delete(s.byHash, hash)
 }
 
+// noteGone forgets a session that ended; its hash never comes again.
+func (s *sessions) noteGone(hash string) {
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.byHash, hash)
+	maps.DeleteFunc(s.gone, func(_ string, at time.Time) bool { return now.Sub(at) > readAllInterval+storeTimeout })
+	s.gone[hash] = now
+}
+
 // take takes a record into memory.
 func (s *sessions) take(r records.Record) {
 	next := &session{hash: r.Key, version: r.Version}
@@ -171,6 +182,9 @@ func (s *sessions) take(r records.Record) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if _, ended := s.gone[r.Key]; ended {
+		return
+	}
 	if before := s.byHash[r.Key]; before != nil {
 		if before.version == r.Version {
 			return
@@ -269,7 +283,7 @@ func (s *sessions) end(ctx context.Context, hash string) error {
 		case errors.Is(err, records.ErrConflict): // it was renewed or used meanwhile
 			continue
 		case err == nil || errors.Is(err, records.ErrNotFound):
-			s.forget(hash)
+			s.noteGone(hash)
 			return nil
 		}
 		return err

@@ -331,6 +331,36 @@ func TestSessionsEnd(t *testing.T) {
 	}
 }
 
+// What was read of a session before it ended brings it back in no memory.
+func TestEndedSessionStaysGone(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	d.provider.say(map[string]any{"groups": []string{"managers"}})
+	hash := d.signIn(t)
+	read, err := d.sessions.store.Get(t.Context(), SessionsKind, hash)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.SignOut(t.Context(), hash, "x"); err != nil {
+		t.Fatal(err)
+	}
+	d.sessions.take(read) // by a reader that was slow
+	if got := d.rolesOf(hash); got != access.ErrUnknown.Error() {
+		t.Errorf("after signing out: %s", got)
+	}
+}
+
+// A stranger who hangs up while the provider is asked keeps nobody else from signing in.
+func TestStrangerHangsUp(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	d.provider.say(map[string]any{"groups": []string{"managers"}})
+	gone, hangUp := context.WithCancel(t.Context())
+	hangUp()
+	_, _, _ = d.Start(gone, redirect, "/ui") // nobody reads the answer
+	d.signIn(t)
+}
+
 // Signing in makes a new session and ends the browser's one before: nobody can have chosen the secret.
 func TestNoSessionFixation(t *testing.T) {
 	t.Parallel()
