@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/rs/zerolog"
 
 	"github.com/sluice-cd/sluice/channels/trust"
@@ -97,7 +98,8 @@ func (t *Timestamper) Refresh(ctx context.Context) error {
 		t.seen = d
 		return nil
 	}
-	if is := t.Current(); d == t.seen && is != nil && now.Sub(is.Served.Signed) < renewAfter {
+	if is := t.Current(); d == t.seen && is != nil && now.Sub(is.Served.Signed) < renewAfter &&
+		!now.Before(is.Served.Signed) { // else the clock was ahead
 		return nil
 	}
 	if !d.Trust.MayTimestamp(t.o.Signer) {
@@ -138,11 +140,62 @@ func (t *Timestamper) read(ctx context.Context) (*trust.Served, int64, error) {
 	if err != nil {
 		return nil, 0, fmt.Errorf("read the timestamp that was signed last: %w", err)
 	}
-	served := new(trust.Served)
-	if json.Unmarshal(r.Body, served) != nil { // of another version: it is signed anew
-		return nil, r.Version, nil
+	served, err := unpack(r.Body)
+	if err != nil { // of another version: it is signed anew
+		return nil, r.Version, nil //nolint:nilerr // see above
 	}
 	return served, r.Version, nil
+}
+
+// packed is what is stored: a snapshot of some hundred channels is larger than a record.
+type packed struct {
+	Zstd []byte `json:"zstd"` // of the files as JSON
+}
+
+// files are what is packed: as texts, for base64 would compress badly.
+type files struct {
+	Version   int64
+	Signed    time.Time
+	Content   string
+	Snapshot  string
+	Timestamp string
+}
+
+const maxUnpacked = 4 << 20 // bytes
+
+func pack(s *trust.Served) ([]byte, error) {
+	data, err := json.Marshal(files{s.Version, s.Signed, s.Content, string(s.Snapshot), string(s.Timestamp)})
+	if err != nil {
+		return nil, err
+	}
+	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return nil, err
+	}
+	defer encoder.Close() //nolint:errcheck // it writes nowhere
+	return json.Marshal(packed{encoder.EncodeAll(data, nil)})
+}
+
+func unpack(body []byte) (*trust.Served, error) {
+	var p packed
+	if err := json.Unmarshal(body, &p); err != nil {
+		return nil, err
+	}
+	decoder, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxUnpacked))
+	if err != nil {
+		return nil, err
+	}
+	defer decoder.Close()
+	data, err := decoder.DecodeAll(p.Zstd, nil)
+	if err != nil {
+		return nil, err
+	}
+	var f files
+	if err := json.Unmarshal(data, &f); err != nil {
+		return nil, err
+	}
+	return &trust.Served{Version: f.Version, Signed: f.Signed, Content: f.Content, Snapshot: []byte(f.Snapshot),
+		Timestamp: []byte(f.Timestamp)}, nil
 }
 
 func (t *Timestamper) sign(
@@ -152,7 +205,7 @@ func (t *Timestamper) sign(
 	if err != nil {
 		return nil, err
 	}
-	body, err := json.Marshal(served)
+	body, err := pack(served)
 	if err != nil {
 		return nil, err
 	}

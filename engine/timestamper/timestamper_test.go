@@ -2,6 +2,7 @@ package timestamper_test
 
 import (
 	"bytes"
+	"fmt"
 	"path/filepath"
 	"testing"
 	"time"
@@ -188,5 +189,40 @@ func TestFiles(t *testing.T) {
 		if got := p.File(name); !bytes.Equal(got, want) {
 			t.Errorf("%q: %d bytes", name, len(got))
 		}
+	}
+}
+
+// A snapshot of many channels fits into a record, and is the same for the next replica. A clock that was ahead for a
+// while leaves no timestamp of the future.
+func TestManyChannels(t *testing.T) {
+	var names []string
+	for i := range 500 {
+		names = append(names, fmt.Sprintf("customer-number-%d", i))
+	}
+	listed := trust.Release{Version: version(t, "1.0.0"), Digest: releases.DigestBytes([]byte("1.0.0")), Length: 1,
+		Channels: names}
+	l, err := trusttest.Ledger(start, names, listed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	heads, err := trusttest.SignedHeads(l, start, listed.Version, names...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := &view.View{Desired: &plan.Desired{Trust: l, SignedHeads: heads}}
+	s := newStore(t)
+	leader := newTimestamper(&replica{view: v, leads: true, now: start.Add(24 * time.Hour)}, s, "engine")
+	ahead := refresh(t, leader)
+	follower := newTimestamper(&replica{view: v, now: start.Add(24 * time.Hour)}, s, "engine")
+	is := refresh(t, follower)
+	if is == nil || !bytes.Equal(is.Snapshot, ahead.Snapshot) || !is.Signed.Equal(ahead.Signed) {
+		t.Error("the replica serves something else")
+	}
+	r := &replica{view: v, leads: true, now: start.Add(24 * time.Hour)}
+	again := newTimestamper(r, s, "engine")
+	refresh(t, again)
+	r.now = start
+	if is := refresh(t, again); is.Signed.After(start) {
+		t.Errorf("it is still of %s", is.Signed)
 	}
 }
