@@ -108,7 +108,8 @@ func freshValues(m *channels.Metric, cell plan.ProbedCell, values []LastValue, n
 		if began.After(newestBegan) {
 			newestBegan = began
 		}
-		if !began.Before(cell.Since) && now.Sub(at) <= m.Within { // none of it is of the release before
+		// None of it is of the release before, or of a time when the cell's clock was ahead.
+		if age := now.Sub(at); !began.Before(cell.Since) && age <= m.Within && age >= -maxAhead {
 			fresh = append(fresh, *v.Recent)
 		}
 	}

@@ -117,7 +117,8 @@ func TestJudgeMetricOfBatches(t *testing.T) {
 		{[]string{counter(2, 90, later), histogram(2, 4, 13)}, "sum 3 over", "seconds of late"},
 	} {
 		var body []byte
-		body, hash = batch(t, cells.ExportHeader{Cell: "acme", Sequence: int64(i + 1), Previous: hash, At: start},
+		body, hash = batch(t, cells.ExportHeader{Cell: "acme", Sequence: int64(i + 1), Previous: hash,
+			At: start.Add(time.Duration(i+1) * time.Minute)},
 			step.lines...)
 		take(t, k, body)
 		small := channels.Metric{Exported: "errors", Where: map[string]string{"class": "small"}}
@@ -216,5 +217,29 @@ func TestStandings(t *testing.T) {
 	}
 	if s.Cells[0].Exports == nil || s.Cells[1].Exports != nil || s.Cells[2].Exports == nil {
 		t.Errorf("%+v", s.Cells)
+	}
+}
+
+// What a cell exported while its clock was ahead counts for nothing, and goes once the clock is right.
+func TestValuesOfTheFuture(t *testing.T) {
+	k := newKeeper(t, nil)
+	hash := ""
+	of := []plan.ProbedCell{{Name: "acme", Since: start.Add(-time.Hour)}}
+	for i, at := range []time.Time{start.Add(365 * 24 * time.Hour), start.Add(time.Minute)} {
+		var body []byte
+		body, hash = batch(t, cells.ExportHeader{Cell: "acme", Sequence: int64(i + 1), Previous: hash, At: at},
+			fmt.Sprintf(`{"at":%q,"metric":"users","type":"gauge","labels":{"of":"%d"},"value":1}`, at.Format(time.RFC3339), i)+"\n")
+		take(t, k, body)
+		m := channels.Metric{Exported: "users", Within: time.Hour, Over: channels.OverSum, Above: pointer(0)}
+		text, err := k.JudgeMetric(t.Context(), &m, of, start.Add(time.Minute))
+		if i == 0 && err == nil {
+			t.Errorf("a value of next year counts: %s", text)
+		}
+		if i == 1 && (err != nil || !strings.HasPrefix(text, "sum 1 over")) {
+			t.Errorf("%s, %v", text, err)
+		}
+	}
+	if s, err := k.Load(t.Context(), "acme"); err != nil || len(s.Values) != 1 {
+		t.Errorf("%d values are left (%v)", len(s.Values), err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 const (
 	maxValues = 48 << 10 // bytes of the last values that are kept of a cell
 	maxAge    = 2 * export.MaxEvery
+	maxAhead  = time.Minute // of a point's time: what is later is of a clock that was wrong
 )
 
 // Last is what a cell exported last.
@@ -70,7 +71,7 @@ func (v *Last) add(b *Batch) {
 	v.Values, v.Left = nil, 0
 	size := 0
 	for _, key := range keys {
-		if b.At.Sub(newest[key].At) > maxAge {
+		if age := b.At.Sub(newest[key].At); age > maxAge || age < -maxAhead { // ahead: the cell's clock was wrong
 			continue
 		}
 		text, err := json.Marshal(newest[key])
