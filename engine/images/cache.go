@@ -153,7 +153,7 @@ func (c *Cache) open(ctx context.Context, d Descriptor, fetch fetchFunc) (*Conte
 	f.readers++
 	f.mu.Unlock()
 	c.mu.Unlock()
-	content := &Content{Digest: d.Digest, Size: d.Size, MediaType: d.MediaType, reader: &follower{ctx, f}}
+	content := &Content{Digest: d.Digest, Size: d.Size, MediaType: d.MediaType, reader: &follower{ctx: ctx, f: f}}
 	if d.Size < 0 {
 		content.Size, err = f.awaitSize(ctx)
 	}

@@ -129,3 +129,61 @@ func TestRetryAfter(t *testing.T) {
 		}
 	}
 }
+
+// heldReader gives some bytes, and the rest once it may.
+type heldReader struct {
+	first, rest io.Reader
+	may         <-chan struct{}
+}
+
+func (r *heldReader) Read(b []byte) (int, error) {
+	if n, err := r.first.Read(b); n > 0 || !errors.Is(err, io.EOF) {
+		return n, err
+	}
+	<-r.may
+	return r.rest.Read(b)
+}
+
+// Another process's fill turned out to be damaged: who was given bytes of it gets an error, never the rest of other
+// bytes, and whoever asks again gets what is right.
+func TestFillBegunAnew(t *testing.T) {
+	content := bytes.Repeat([]byte("layer "), 80_000)
+	damaged := bytes.Clone(content)
+	damaged[0] = 'x'
+	dir, may := t.TempDir(), make(chan struct{})
+	open := func(fetch fetchFunc) *Content {
+		c, err := openCache(Options{Dir: dir, Quota: 1 << 30, Log: zerolog.Nop()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.counters = newCounters(c.usage, func() (images, bytes int64) { return 0, 0 })
+		t.Cleanup(func() { c.stop(); c.running.Wait() })
+		opened, err := c.open(t.Context(), Descriptor{Digest: releases.DigestBytes(content), Size: int64(len(content))}, fetch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = opened.Close() })
+		return opened
+	}
+	first := open(func(context.Context, int64) (io.ReadCloser, error) {
+		return io.NopCloser(&heldReader{bytes.NewReader(damaged[:300_000]), bytes.NewReader(damaged[300_000:]), may}), nil
+	})
+	right := func(_ context.Context, offset int64) (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(content[offset:])), nil
+	}
+	begun := make([]byte, 1000)
+	if _, err := io.ReadFull(first, begun); err != nil { // the other process is under way
+		t.Fatal(err)
+	}
+	second := open(right)
+	if _, err := io.ReadFull(second, begun); err != nil || begun[0] != 'x' {
+		t.Fatalf("it does not follow the other process: %q, %v", begun[0], err)
+	}
+	close(may)
+	if _, err := io.ReadAll(second); !errors.Is(err, errAnew) {
+		t.Errorf("bytes of two contents: %v", err)
+	}
+	if text, err := io.ReadAll(open(right)); err != nil || !bytes.Equal(text, content) {
+		t.Errorf("asked again: %d bytes, %v", len(text), err)
+	}
+}

@@ -40,7 +40,11 @@ type fill struct {
 	done    bool
 	err     error
 	readers int
+	attempt int // grows when the content is written anew: what readers have of it before may differ
 }
+
+// errAnew ends a reader that was given bytes of an earlier attempt.
+var errAnew = errors.New("the content is being fetched anew, for the bytes before were wrong: ask again")
 
 // run fills until the content is kept, or fails.
 func (f *fill) run(ctx context.Context, fetch fetchFunc) {
@@ -86,27 +90,39 @@ func (f *fill) fill(ctx context.Context, fetch fetchFunc) error {
 
 // follow looks how far another process is.
 func (f *fill) follow() (kept bool, err error) {
-	name := f.cache.fileName(f.d.Digest)
+	if kept, err = f.take(f.cache.fileName(f.d.Digest)); kept || err != nil {
+		return kept, err
+	}
+	_, err = f.take(f.cache.partName(f.d.Digest))
+	return false, err
+}
+
+// take reads what another process wrote from now on, if the file is there.
+func (f *fill) take(name string) (there bool, err error) {
 	open, err := os.Open(name)
-	if kept = err == nil; !kept {
-		if open, err = os.Open(f.cache.partName(f.d.Digest)); err != nil {
-			return false, nil //nolint:nilerr // it has not begun
-		}
+	if err != nil {
+		return false, nil //nolint:nilerr // it has not begun
 	}
 	info, err := open.Stat()
 	if err != nil {
 		return false, errors.Join(err, open.Close())
 	}
 	f.update(func() {
+		if f.file != nil {
+			before, err := f.file.Stat()
+			if err != nil || !os.SameFile(before, info) || info.Size() < f.written {
+				f.attempt++
+			}
+		}
 		f.closeFile()
 		f.file, f.written = open, info.Size()
 	})
-	return kept, nil
+	return true, nil
 }
 
 // fillLocked fills while this process alone does so. What a process that died had written is written anew.
 func (f *fill) fillLocked(ctx context.Context, fetch fetchFunc) error {
-	if kept, err := f.follow(); kept { // another process just ended
+	if kept, err := f.take(f.cache.fileName(f.d.Digest)); kept || err != nil { // another process just ended
 		return err
 	}
 	part := f.cache.partName(f.d.Digest)
@@ -117,6 +133,7 @@ func (f *fill) fillLocked(ctx context.Context, fetch fetchFunc) error {
 	f.update(func() {
 		f.closeFile()
 		f.file, f.written = file, 0
+		f.attempt++
 	})
 	if err = f.download(ctx, file, fetch); err == nil {
 		err = f.cache.publish(file, part, f.d.Digest)
@@ -225,11 +242,14 @@ func (f *fill) available() int64 {
 type follower struct {
 	ctx context.Context
 	f   *fill
+
+	attempt int  // of which bytes were passed on
+	began   bool // some were
 }
 
 func (r *follower) ReadAt(b []byte, at int64) (int, error) {
 	for {
-		n, wait, err := r.f.tryRead(b, at)
+		n, wait, err := r.tryRead(b, at)
 		if n > 0 || err != nil {
 			return n, err
 		}
@@ -242,12 +262,18 @@ func (r *follower) ReadAt(b []byte, at int64) (int, error) {
 }
 
 // tryRead reads what is there, or returns what to wait for.
-func (f *fill) tryRead(b []byte, at int64) (n int, wait <-chan struct{}, err error) {
+func (r *follower) tryRead(b []byte, at int64) (n int, wait <-chan struct{}, err error) {
+	f := r.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch ready := f.available() - at; {
+	case r.began && r.attempt != f.attempt:
+		return 0, nil, errAnew
 	case ready > 0 && f.file != nil:
 		n, err = f.file.ReadAt(b[:min(int64(len(b)), ready)], at)
+		if n > 0 {
+			r.began, r.attempt = true, f.attempt
+		}
 		if n > 0 || errors.Is(err, io.EOF) { // another process writes the file anew
 			err = nil
 		}
