@@ -73,9 +73,13 @@ func (c *channelPlan) headFailure() (reason string, failed bool) {
 func (t *tally) describeFailure() string {
 	var failed, silent []string
 	e := t.channel.Effective
+	counts := make(map[string]bool, len(t.failed))
+	for _, name := range t.failed {
+		counts[name] = true
+	}
 	for i := range t.cells {
 		switch cell := &t.cells[i]; {
-		case !slices.Contains(t.failed, t.channel.Cells[i].Name):
+		case !counts[t.channel.Cells[i].Name]:
 		case cell.outcome == stalled:
 			silent = append(silent, t.channel.Cells[i].Name)
 		default:
