@@ -41,6 +41,7 @@ func findDebug(d *plan.Desired, states map[string]*plan.CellState, known map[str
 				m.Told = map[string]time.Time{}
 			}
 			maps.DeleteFunc(m.Told, func(_ string, at time.Time) bool { return now.Sub(at) > debugRowsFor })
+			full := len(m.Told) == maxDebugRows-1
 			if len(m.Told) >= maxDebugRows {
 				break
 			}
@@ -49,7 +50,12 @@ func findDebug(d *plan.Desired, states map[string]*plan.CellState, known map[str
 			if strings.HasPrefix(r.Why, cells.DebugRefusal) {
 				who = "cell " + name
 			}
-			m.Stored, m.Entry = false, audit.Clip(access.Entry{At: now, Who: who, What: describeDebug(r),
+			what := describeDebug(r)
+			if full {
+				what += fmt.Sprintf("; it is the last of %d states within %s that are recorded of this cell", maxDebugRows,
+					words.ExactDuration(debugRowsFor))
+			}
+			m.Stored, m.Entry = false, audit.Clip(access.Entry{At: now, Who: who, What: what,
 				From: "the cell's report"})
 			found = append(found, finding{key, m})
 		}
