@@ -28,7 +28,7 @@ type lease struct {
 	log     zerolog.Logger
 
 	mu          sync.Mutex // guards the fields below
-	holders     int        // callers of Lead that have not stopped
+	holders     int        // callers of HoldLease that have not stopped
 	term        int64      // the newest that this process had
 	expires     time.Time
 	timer       *time.Timer        // cancels ctx at expires
@@ -123,7 +123,7 @@ func (l *lease) mayAct() bool {
 	return settled
 }
 
-// HoldLease makes this process try to lead until stop is called: it requests the lease at once, and renews it. Lead may
+// HoldLease makes this process try to lead until stop is called: it requests the lease at once, and renews it. It may
 // be called several times, and stopped in any order; the last stop releases the lease, as at the end of a single Tick.
 func (l *lease) HoldLease(ctx context.Context) (stop func()) {
 	l.mu.Lock()

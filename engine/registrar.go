@@ -46,7 +46,8 @@ func (g *registrar) ChangeIdentity(ctx context.Context, cell, by string, change 
 }
 
 // ReplaceKey accepts a cell's new key, presented over a connection of the old one, while the cell is asked to make one:
-// both keys are valid until the new one is used, see Used. A repeated call changes nothing. ErrDenied.
+// both keys are valid until the new one is used, see RetirePreviousKey. A repeated call changes nothing. It returns
+// plan.ErrDenied where the cell may not.
 func (g *registrar) ReplaceKey(ctx context.Context, cell, key string) error {
 	if !g.isKeyAvailable(cell, key) {
 		return plan.ErrDenied
@@ -71,7 +72,7 @@ func (g *registrar) ReplaceKey(ctx context.Context, cell, key string) error {
 }
 
 // RetirePreviousKey notes that a connection proved key: if key is the cell's newest, the previous one becomes invalid.
-// Used is cheap where there is nothing to do; Roster.IsNewKey reports where there is.
+// It is cheap where there is nothing to do; Roster.IsNewKey reports where there is.
 func (g *registrar) RetirePreviousKey(ctx context.Context, cell, key string) error {
 	_, err := g.changeIdentity(ctx, cell, "the cell", func(i *cells.Identity) error {
 		if i.PublicKey != key || i.Previous == "" || i.Revoked || i.Quarantined != "" {

@@ -205,7 +205,7 @@ func (b *bootstrap) run(a *cli.App, cmd *cobra.Command) error {
 	}
 	if way.keyless && b.target != onHost {
 		return cli.Fail(errors.New("the control plane serves its own machine alone"),
-			"start sluice serve with --cells and --advertise, so that cells elsewhere have keys")
+			"start sluice serve with --cells and --cells-address, so that cells elsewhere have keys")
 	}
 	if b.target == onAWS { // before anything is committed
 		if err := b.readTemplates(a, cmd, install.Account{Address: "example.com:7601"}); err != nil {
