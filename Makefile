@@ -29,10 +29,14 @@ build: ## The binary, in bin/.
 
 .PHONY: test
 test: cluster ## All tests, with the race detector. They start a PostgreSQL and Kubernetes of their own, and fail without.
-	CGO_ENABLED=$(CGO) $(GO) test $(RACE) -timeout $(TIMEOUT) $$($(GO) list ./... | grep -v '/cmd/sluice$$')
-# Its scripts start the command some thousand times, and the detector makes each start several times as slow. What the
-# command runs is tested with it where it is.
-	$(GO) test -timeout $(TIMEOUT) ./cmd/sluice
+	CGO_ENABLED=$(CGO) $(GO) test $(RACE) -timeout $(TIMEOUT) $$($(GO) list ./... | grep -vE '/sluice/(cmd/sluice|test)$$')
+# These start the command some thousand times, and the detector makes each start several times as slow. What the
+# command runs is tested with it where it is; make race has all of it by hand.
+	$(GO) test -timeout $(TIMEOUT) ./cmd/sluice ./test
+
+.PHONY: race
+race: cluster ## The command's scripts and the tests of whole systems with the race detector: an hour.
+	CGO_ENABLED=$(CGO) $(GO) test -race -timeout 2h ./cmd/sluice ./test
 
 .PHONY: cluster
 cluster: ## The programs of a Kubernetes control plane, for tests: minutes and 4 GB of Go's cache for the first time, then at once.

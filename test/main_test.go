@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/sluice-cd/sluice/test/child"
 	"github.com/sluice-cd/sluice/test/postgres"
 )
 
@@ -30,7 +31,7 @@ func TestMain(m *testing.M) {
 
 func buildBinary(binary string) error {
 	args := []string{"build", "-o", binary}
-	if raceDetector {
+	if child.RaceDetector {
 		args = append(args, "-race")
 	}
 	out, err := exec.Command("go", append(args, module+"/cmd/sluice")...).CombinedOutput() //nolint:noctx

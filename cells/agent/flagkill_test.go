@@ -3,7 +3,6 @@ package agent
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -12,6 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/agenttest"
 	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/test/child"
 )
 
 // R43, invariant 8: an agent killed at any step of taking flags has, at its next start offline, what it reported in
@@ -132,7 +132,7 @@ func TestKilledAtRandomInstantsNoFlagOutrunsItsCode(t *testing.T) {
 	k := newAgentProcess(t, p)
 	p.onReport = nil
 	product := serveFlags(t, &k.settings)
-	self, err := os.Executable()
+	self, err := child.Program()
 	must(t, err)
 	said := t.TempDir() + "/said" // in order: evaluations during switches, and where health held
 	k.Hook = "echo switched $SLUICE_RELEASE $(" + self + " ask " + strings.TrimPrefix(k.Flags, "unix://") +

@@ -22,6 +22,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/agenttest"
 	"github.com/sluice-cd/sluice/cells/agent/plane"
 	"github.com/sluice-cd/sluice/cells/identity"
+	"github.com/sluice-cd/sluice/test/child"
 )
 
 // A cell is installed with nothing but a token, by the path of any update, and needs no token again.
@@ -359,7 +360,7 @@ func killAndWait(cmd *exec.Cmd) {
 // agentCommand returns the command of an agent process without proxies, with env added.
 func agentCommand(t testing.TB, s settings, env ...string) *exec.Cmd {
 	t.Helper()
-	executable, err := os.Executable()
+	executable, err := child.Program()
 	must(t, err)
 	text, err := json.Marshal(s)
 	must(t, err)

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/agenttest"
+	"github.com/sluice-cd/sluice/test/child"
 )
 
 // agentProcess is an agent in a process of its own, with commands that record what they do.
@@ -49,7 +49,7 @@ func newAgentProcess(t testing.TB, p *controlPlane) *agentProcess {
 // start starts a process that kills itself at a test point, after it was there that many times.
 func (k *agentProcess) start(point string, after int) {
 	k.t.Helper()
-	self, err := os.Executable()
+	self, err := child.Program()
 	must(k.t, err)
 	s := k.settings
 	k.starts++

@@ -19,6 +19,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/directory"
 	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/test/child"
 )
 
 // TestMain lets the test binary act as a render child, a hook's client, or an agent that can be killed.
@@ -34,7 +35,7 @@ func TestMain(m *testing.M) {
 			os.Exit(0)
 		}
 	}
-	os.Exit(m.Run())
+	os.Exit(child.Run(m, (*testing.M).Run))
 }
 
 // settings configure an agent, also in a process of its own.
@@ -57,7 +58,7 @@ func (s settings) options() (Options, error) {
 	if err != nil {
 		return Options{}, err
 	}
-	self, err := os.Executable()
+	self, err := child.Program()
 	o := Options{
 		Cell: s.Cell, Server: s.Server, StateDir: s.State, Target: target, Version: cmp.Or(s.Tag, "test"),
 		FlagsListen: s.Flags, TrustRoot: s.TrustRoot,

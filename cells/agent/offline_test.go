@@ -17,6 +17,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells/agent/agenttest"
 	"github.com/sluice-cd/sluice/cells/directory"
+	"github.com/sluice-cd/sluice/test/child"
 )
 
 // handlerTransport carries requests to a handler without sockets, so that time can be virtual.
@@ -81,7 +82,7 @@ func (w *handlerTransport) pauses(path string, from time.Time) []time.Duration {
 // runInBubble runs an agent in virtual time.
 func runInBubble(t *testing.T, s settings, w *handlerTransport) (stop func()) {
 	t.Helper()
-	self, err := os.Executable()
+	self, err := child.Program()
 	must(t, err)
 	target, err := directory.New(s.Dir, directory.Options{Cell: s.Cell})
 	must(t, err)

@@ -22,6 +22,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/agenttest"
 	"github.com/sluice-cd/sluice/cells/directory"
 	"github.com/sluice-cd/sluice/cells/identity"
+	"github.com/sluice-cd/sluice/test/child"
 )
 
 // pipeNetwork is a network within the process, so that time can be virtual: real HTTP and TLS run over it.
@@ -102,7 +103,7 @@ func runVirtual(t *testing.T, dir string, h http.Handler, k *keyedControlPlane) 
 	var err error
 	o.Target, err = directory.New(filepath.Join(dir, "target"), directory.Options{Cell: "acme"})
 	must(t, err)
-	program, err := os.Executable()
+	program, err := child.Program()
 	must(t, err)
 	o.Render = agenttest.RenderCommand(program)
 	if k != nil {

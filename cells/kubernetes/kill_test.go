@@ -18,6 +18,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/kubernetes"
+	"github.com/sluice-cd/sluice/test/child"
 )
 
 // childVariable names the file with what a child process is to do.
@@ -95,7 +96,7 @@ func (w *world) runKilled(t *testing.T, r cells.Rendered, heal bool, writes int6
 	must(t, err)
 	file := filepath.Join(t.TempDir(), "task")
 	must(t, os.WriteFile(file, text, 0o600))
-	self, err := os.Executable()
+	self, err := child.Program()
 	must(t, err)
 	child := exec.CommandContext(t.Context(), self)
 	child.Env = append(os.Environ(), childVariable+"="+file)

@@ -16,6 +16,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/kubernetes"
 	"github.com/sluice-cd/sluice/cells/targettest"
 	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/test/child"
 	"github.com/sluice-cd/sluice/test/cluster"
 )
 
@@ -25,7 +26,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(childVariable) != "" {
 		os.Exit(runChild())
 	}
-	os.Exit(shared.RunTests(m))
+	os.Exit(child.Run(m, shared.RunTests))
 }
 
 // wait is how long something may take on a busy machine: Kubernetes itself tries some things again only after minutes.

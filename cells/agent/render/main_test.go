@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/test/child"
 )
 
 // TestMain lets the test binary act as the render child.
@@ -19,7 +20,7 @@ func TestMain(m *testing.M) {
 			os.Exit(buildUnscanned())
 		}
 	}
-	os.Exit(m.Run())
+	os.Exit(child.Run(m, (*testing.M).Run))
 }
 
 // buildUnscanned is the render child without its scan.

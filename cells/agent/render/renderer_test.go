@@ -22,13 +22,14 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/content"
 	"github.com/sluice-cd/sluice/cells/process"
 	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/test/child"
 )
 
 // newRenderer returns a renderer with the release on its disk and no source to fetch from.
 func newRenderer(t testing.TB, files map[string]string) (*Renderer, *cells.Assignment) {
 	t.Helper()
 	dir := t.TempDir()
-	self, err := os.Executable()
+	self, err := child.Program()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +141,7 @@ func TestRenderReachesNothingOutside(t *testing.T) {
 // buildInChild builds a kustomization in a child without the scan.
 func buildInChild(t *testing.T, kustomization string) error {
 	t.Helper()
-	self, err := os.Executable()
+	self, err := child.Program()
 	must(t, err)
 	said := process.NewTail(1 << 10)
 	err = process.Child{
