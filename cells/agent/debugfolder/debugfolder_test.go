@@ -277,6 +277,46 @@ func TestPrune(t *testing.T) {
 	}
 }
 
+// A record that the control plane has not stays in the cell, however old it is: a cell may be cut off for months.
+func TestUnsentRecordStays(t *testing.T) {
+	t.Parallel()
+	f := debugfolder.Of(t.TempDir())
+	id := keep(t, f, debug.Read)
+	if err := f.Approve(id, permission(), noon); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Begin(id, at(0), noon); err != nil {
+		t.Fatal(err)
+	}
+	old := noon.Add(debugfolder.Retention + time.Hour)
+	prune := func() (left int) {
+		t.Helper()
+		if err := f.Prune(at(2*time.Hour), old); err != nil {
+			t.Fatal(err)
+		}
+		all, err := f.List()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(all)
+	}
+	if prune() != 1 {
+		t.Error("a record that was not sealed is gone")
+	}
+	if err := f.End(id, debug.SignedSeal{}); err != nil {
+		t.Fatal(err)
+	}
+	if prune() != 1 {
+		t.Error("a record that was not sent is gone")
+	}
+	if err := f.MarkSent(id); err != nil {
+		t.Fatal(err)
+	}
+	if prune() != 0 {
+		t.Error("a record that was sent stays after its time")
+	}
+}
+
 // D1, D4: what the owner approved is what can run, whatever the release declares later, and no other document.
 func TestPermissionIsOfWhatWasShown(t *testing.T) {
 	t.Parallel()

@@ -89,7 +89,7 @@ func (f Folder) Prune(moment debug.Moment, now time.Time) error {
 		e := &all[i]
 		switch state := e.State(moment, now); {
 		case state == Open || state == Permitted || state == Live:
-		case state == Expired && e.Permission == nil || now.Sub(e.Received) > Retention:
+		case state == Expired && e.Permission == nil || now.Sub(e.Received) > Retention && f.mayGo(e):
 			excess--
 			faults = append(faults, f.remove(e.ID))
 		default:
@@ -97,13 +97,16 @@ func (f Folder) Prune(moment debug.Moment, now time.Time) error {
 		}
 	}
 	for _, e := range over {
-		if excess > 0 && (e.Begun == nil || f.Sent(e.ID)) {
+		if excess > 0 && f.mayGo(e) {
 			excess--
 			faults = append(faults, f.remove(e.ID))
 		}
 	}
 	return errors.Join(faults...)
 }
+
+// mayGo reports whether there is no record of a request's session that the control plane has not.
+func (f Folder) mayGo(e *Entry) bool { return e.Begun == nil || f.Sent(e.ID) }
 
 // remove removes a request's folder, the request itself first: what an interrupted removal leaves is no request.
 func (f Folder) remove(id string) error {
