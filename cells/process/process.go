@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"runtime"
 	"slices"
@@ -62,34 +63,34 @@ func (c Child) Run(ctx context.Context) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
-	cmd, reaper, err := c.start(ctx)
+	cmd, err := c.start()
 	if err != nil && c.Cgroup != nil { // a kernel before 5.7, say
 		c.Cgroup = nil
-		cmd, reaper, err = c.start(ctx)
+		cmd, err = c.start()
 	}
 	if err != nil {
 		return err
 	}
+	stop := c.endWith(ctx, cmd.Process)
 	err = cmd.Wait()
-	reaper.stop()
-	if cause := context.Cause(ctx); cause != nil && err != nil {
+	told := stop()
+	switch cause := context.Cause(ctx); {
+	case told, cause != nil && err != nil && c.Whole: // its output was still waited for
 		_ = signalGroup(cmd.Process.Pid, syscall.SIGKILL) // processes that the leader left behind
 		return cause
-	}
-	if errors.Is(err, exec.ErrWaitDelay) && !c.Whole {
+	case errors.Is(err, exec.ErrWaitDelay) && !c.Whole:
 		return nil // the child succeeded; a service that it left behind still holds the output
 	}
 	return err
 }
 
-// start starts the child; it is told to end, and killed after its grace, once ctx ended.
-func (c Child) start(ctx context.Context) (*exec.Cmd, *killTimer, error) {
-	args, grace := c.Args, c.Grace
+// start starts the child.
+func (c Child) start() (*exec.Cmd, error) {
+	args := c.Args
 	if len(c.Supervisor) > 0 {
 		args = slices.Concat(c.Supervisor, []string{c.Grace.String()}, c.Args)
-		grace += supervisorMargin
 	}
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...) //nolint:gosec // the agent's owner says what runs
+	cmd := exec.Command(args[0], args[1:]...) //nolint:gosec // the agent's owner says what runs
 	cmd.Env = c.Env
 	if cmd.Env == nil {
 		cmd.Env = []string{}
@@ -98,33 +99,53 @@ func (c Child) start(ctx context.Context) (*exec.Cmd, *killTimer, error) {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, c.Stderr
 	cmd.SysProcAttr = newProcessGroup(len(c.Supervisor) > 0)
 	c.Cgroup.assign(cmd.SysProcAttr)
-	cmd.WaitDelay = grace + outputDelay
+	cmd.WaitDelay = outputDelay // from the child's end on: exec does not know the context
 	if c.Whole {
-		cmd.WaitDelay = grace + wholeDelay
-	}
-	reaper := &killTimer{}
-	cmd.Cancel = func() error {
-		if grace <= 0 {
-			return signalGroup(cmd.Process.Pid, syscall.SIGKILL)
-		}
-		reaper.timer = time.AfterFunc(grace, func() { _ = signalGroup(cmd.Process.Pid, syscall.SIGKILL) })
-		if len(c.Supervisor) > 0 {
-			return cmd.Process.Signal(syscall.SIGTERM) // it passes this on to all, once
-		}
-		return signalGroup(cmd.Process.Pid, syscall.SIGTERM)
+		cmd.WaitDelay = wholeDelay
 	}
 	if err := cmd.Start(); err != nil {
-		return nil, nil, fmt.Errorf("start %s: %w", args[0], err)
+		return nil, fmt.Errorf("start %s: %w", args[0], err)
 	}
-	return cmd, reaper, nil
+	return cmd, nil
 }
 
-// killTimer kills a child after its grace. Cancel of an exec.Cmd has returned before Wait returns.
-type killTimer struct{ timer *time.Timer }
-
-func (k *killTimer) stop() {
-	if k.timer != nil {
-		k.timer.Stop()
+// endWith has the child told to end, and killed after its grace, once ctx ended. A child that has ended by then, with
+// its output held by what it left behind, is not told. stop, which is called once the child was waited for, ends this
+// and reports whether the child was told.
+func (c Child) endWith(ctx context.Context, p *os.Process) (stop func() (told bool)) {
+	grace, supervised := c.Grace, len(c.Supervisor) > 0
+	if supervised {
+		grace += supervisorMargin
+	}
+	var told bool
+	var killer *time.Timer
+	done := make(chan struct{})
+	cancel := context.AfterFunc(ctx, func() {
+		defer close(done)
+		told = p.Signal(syscall.Signal(0)) == nil
+		switch {
+		case !told:
+			return
+		case grace <= 0:
+			_ = signalGroup(p.Pid, syscall.SIGKILL)
+			return
+		}
+		killer = time.AfterFunc(grace, func() { _ = signalGroup(p.Pid, syscall.SIGKILL) })
+		if supervised {
+			_ = p.Signal(syscall.SIGTERM) // it passes this on to all, once
+		} else {
+			_ = signalGroup(p.Pid, syscall.SIGTERM)
+		}
+	})
+	return func() bool {
+		if cancel() {
+			return false
+		}
+		<-done
+		if killer != nil {
+			killer.Stop()
+		}
+		return told
 	}
 }
 

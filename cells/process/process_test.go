@@ -8,8 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -100,19 +100,63 @@ func TestWholeGroupIsEnded(t *testing.T) {
 	}
 }
 
-// A hook may leave a service behind: it is not waited for, and not ended.
+// A hook may leave a service behind: it is not waited for, however long the hook's grace is, and not ended.
 func TestServiceIsLeftBehind(t *testing.T) {
-	dir := t.TempDir()
-	c := shellChild("sleep 600 & echo $! >child")
-	c.Dir, c.Env, c.Stdout = dir, []string{"PATH=/usr/bin:/bin"}, NewTail(10)
-	if err := c.Run(t.Context()); err != nil {
-		t.Fatal(err)
+	for _, grace := range []time.Duration{0, time.Minute} {
+		dir := t.TempDir()
+		c := shellChild("sleep 600 & echo $! >child")
+		c.Dir, c.Env, c.Stdout, c.Grace = dir, []string{"PATH=/usr/bin:/bin"}, NewTail(10), grace
+		ctx, cancel := context.WithTimeout(t.Context(), grace/2+time.Minute/4)
+		defer cancel()
+		if err := c.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		pid := strings.TrimSpace(readFile(t, filepath.Join(dir, "child")))
+		if !isAlive(pid) {
+			t.Error("the service is gone")
+		}
+		kill(pid)
 	}
-	pid := strings.TrimSpace(readFile(t, filepath.Join(dir, "child")))
-	if !isAlive(pid) {
-		t.Error("the service is gone")
+}
+
+// lateWriter takes output of a child, its process's number, once the child is gone and something was done then.
+type lateWriter struct{ do func() }
+
+func (w lateWriter) Write(p []byte) (int, error) {
+	child := filepath.Join("/proc", strings.TrimSpace(string(p)))
+	for isThere(child) {
+		time.Sleep(time.Millisecond)
 	}
-	kill(pid)
+	w.do()
+	return len(p), nil
+}
+
+// A time limit that passes after a hook ended, while the service that it left behind holds its output, changes nothing:
+// the hook did what it should, in time.
+func TestLimitPassesAfterTheEnd(t *testing.T) {
+	for script, want := range map[string]string{
+		"sleep 600 & echo $! >child; echo $$":         "<nil>",
+		"sleep 600 & echo $! >child; echo $$; exit 3": "exit status 3",
+	} {
+		dir := t.TempDir()
+		c := shellChild(script)
+		ctx, cancel := newCancel(t)
+		c.Dir, c.Env, c.Grace = dir, []string{"PATH=/usr/bin:/bin"}, time.Second
+		c.Stdout = lateWriter{func() { cancel(errors.New("stop")) }}
+		if got := errorText(c.Run(ctx)); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		pid := strings.TrimSpace(readFile(t, filepath.Join(dir, "child")))
+		if !isAlive(pid) {
+			t.Error("the service is gone")
+		}
+		kill(pid)
+	}
+}
+
+func isThere(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil
 }
 
 func kill(pid string) { _ = exec.Command("kill", "-9", pid).Run() }
@@ -124,12 +168,13 @@ func newCancel(t *testing.T) (context.Context, context.CancelCauseFunc) {
 
 func errorText(err error) string { return fmt.Sprint(err) }
 
+// isAlive reports whether a process has a thread that has not ended.
 func isAlive(pid string) bool {
-	state, err := os.ReadFile(filepath.Join("/proc", pid, "stat"))
-	if err != nil {
-		return !errors.Is(err, os.ErrNotExist) && !errors.Is(err, syscall.ESRCH)
-	}
-	return !strings.Contains(string(state), ") Z ")
+	threads, _ := filepath.Glob(filepath.Join("/proc", pid, "task/*/stat"))
+	return slices.ContainsFunc(threads, func(name string) bool {
+		state, err := os.ReadFile(name)
+		return err == nil && !strings.Contains(string(state), ") Z ")
+	})
 }
 
 func awaitFile(t *testing.T, file string) {
