@@ -19,6 +19,7 @@ func TestEnclosedCommandLeavesNothing(t *testing.T) {
 	}{
 		"it ended":          {`(setsid sh -c 'trap "" TERM HUP; echo $$ >child; exec sleep 600' >/dev/null 2>&1 &); while ! [ -s child ]; do sleep 0.01; done; exit 3`, false},
 		"it was stopped":    {`(setsid sh -c 'trap "" TERM HUP; echo $$ >child; exec sleep 600' &); sleep 600`, true},
+		"no first thread":   {`setsid "$SELF" headless child & sleep 600`, true},
 		"its pipe was kept": {`setsid sh -c 'echo $$ >child; exec sleep 600' & while ! [ -s child ]; do sleep 0.01; done; exit 3`, false},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -2,6 +2,8 @@ package process
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -20,6 +22,20 @@ func listProcesses() (pids []int) {
 		}
 	}
 	return pids
+}
+
+// otherThreads returns the threads of a process but the first, which a program may end while others work.
+func otherThreads(pid int) (ids []string) {
+	entries, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(pid), "task"))
+	if err != nil {
+		return nil
+	}
+	for _, e := range entries {
+		if e.Name() != strconv.Itoa(pid) {
+			ids = append(ids, e.Name())
+		}
+	}
+	return ids
 }
 
 // tree has the children of each process that has not ended.
@@ -56,7 +72,7 @@ func parentOf(pid int) (parent int, ok bool) {
 	}
 	_, rest, found := strings.Cut(string(stat[bytes.LastIndexByte(stat, ')')+1:]), " ")
 	fields := strings.Fields(rest) // state and parent follow the name, which may contain anything
-	if !found || len(fields) < 2 || fields[0] == "Z" || fields[0] == "X" {
+	if !found || len(fields) < 2 || (fields[0] == "Z" || fields[0] == "X") && len(otherThreads(pid)) == 0 {
 		return 0, false
 	}
 	parent, err = strconv.Atoi(fields[1])
@@ -76,8 +92,7 @@ func WithEnvironment(entry string) (pids []int) {
 	processes := readTree()
 	for _, children := range processes {
 		for _, pid := range children {
-			environment, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "environ"))
-			if err != nil || !hasVariable(environment, entry) { // gone, another user's, or no concern of ours
+			if !hasVariable(readEnvironment(pid), entry) {
 				continue
 			}
 			add(pid)
@@ -87,6 +102,23 @@ func WithEnvironment(entry string) (pids []int) {
 		}
 	}
 	return pids
+}
+
+// readEnvironment returns the environment of a process, which one whose first thread has ended shows by another. It is
+// empty if the process is gone, or is another user's.
+func readEnvironment(pid int) []byte {
+	dir := filepath.Join("/proc", strconv.Itoa(pid))
+	environment, err := os.ReadFile(filepath.Join(dir, "environ"))
+	if len(environment) > 0 || errors.Is(err, fs.ErrPermission) {
+		return environment
+	}
+	for _, thread := range otherThreads(pid) {
+		environment, err = os.ReadFile(filepath.Join(dir, "task", thread, "environ"))
+		if err == nil && len(environment) > 0 {
+			return environment
+		}
+	}
+	return nil
 }
 
 func hasVariable(environment []byte, entry string) bool {

@@ -3,8 +3,12 @@ package process
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -15,6 +19,9 @@ const superviseVariable = "TEST_SUPERVISE"
 func TestMain(m *testing.M) {
 	if os.Getenv(superviseVariable) == "" {
 		os.Exit(m.Run())
+	}
+	if os.Args[1] == "headless" {
+		runHeadless(os.Args[2])
 	}
 	if os.Args[1] == "enclose" {
 		code, err := RunEnclosed(os.Args[2], os.Args[4:])
@@ -34,6 +41,55 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// runHeadless ends this process's first thread, as pthread_exit does, and goes on: the process looks like one that has
+// ended. Its number is in the file then.
+func runHeadless(file string) {
+	pid := strconv.Itoa(os.Getpid())
+	go func() {
+		for {
+			stat, err := os.ReadFile("/proc/" + pid + "/stat")
+			if err == nil && strings.Contains(string(stat), ") Z ") {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if err := os.WriteFile(file, []byte(pid+"\n"), 0o600); err != nil {
+			os.Exit(97)
+		}
+		time.Sleep(10 * time.Minute)
+		os.Exit(0)
+	}()
+	for syscall.Gettid() != os.Getpid() { // which thread runs this goroutine is not up to us
+		time.Sleep(time.Millisecond)
+	}
+	_, _, _ = syscall.Syscall(syscall.SYS_EXIT, 0, 0, 0)
+}
+
+// A process whose first thread has ended is found, with what is below it.
+func TestHeadlessProcessIsFound(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "child")
+	cmd := exec.Command(self, "headless", file)
+	cmd.Env = []string{superviseVariable + "=1", "TEST_HEADLESS=" + file}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}()
+	awaitFile(t, file)
+	if !slices.Contains(descendants(os.Getpid()), cmd.Process.Pid) {
+		t.Error("it is not found below its parent")
+	}
+	if found := WithEnvironment("TEST_HEADLESS=" + file); !slices.Contains(found, cmd.Process.Pid) {
+		t.Errorf("by its environment, %v is found", found)
+	}
+}
+
 func supervisedChild(t *testing.T, dir, script string) Child {
 	t.Helper()
 	self, err := os.Executable()
@@ -41,7 +97,7 @@ func supervisedChild(t *testing.T, dir, script string) Child {
 		t.Fatal(err)
 	}
 	c := shellChild(script)
-	c.Dir, c.Env = dir, []string{"PATH=/usr/bin:/bin", superviseVariable + "=1"}
+	c.Dir, c.Env = dir, []string{"PATH=/usr/bin:/bin", superviseVariable + "=1", "SELF=" + self}
 	c.Supervisor = []string{self, "supervise"}
 	return c
 }
