@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -47,6 +48,42 @@ func TestCgroupEndsAll(t *testing.T) {
 	}
 	OpenCgroup(filepath.Base(group.path)).Kill() // as the next agent does
 	for isAlive(pid) {
+		if err := t.Context().Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A group that is still there when the next command of its name begins is no reason to run that one without: what was
+// left is killed, and the next command has a group of its own. By their name, all of them are killed and removed.
+func TestCgroupOfTheSameName(t *testing.T) {
+	first := newTestCgroup(t)
+	defer first.Close()
+	dir := t.TempDir()
+	c := shellChild("sleep 600 >/dev/null 2>&1 & echo $! >child; cat /proc/self/cgroup >group")
+	group := first
+	for range 3 {
+		before, _ := os.ReadFile(filepath.Join(dir, "child"))
+		for len(before) > 0 && isAlive(strings.TrimSpace(string(before))) {
+			if err := t.Context().Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.Dir, c.Env, c.Cgroup = dir, []string{"PATH=/usr/bin:/bin"}, group
+		if err := c.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := readFile(t, filepath.Join(dir, "group")); !strings.Contains(got, "/"+filepath.Base(group.path)+"\n") {
+			t.Errorf("the command is in %s", got)
+		}
+		if group = NewCgroup(filepath.Base(first.path)); group == nil {
+			t.Fatal("the next command has no control group")
+		}
+	}
+	all := OpenCgroup(filepath.Base(first.path))
+	all.Kill()
+	for slices.ContainsFunc(all.paths(), isThere) { // a busy machine ends what was killed late
+		all.Close()
 		if err := t.Context().Err(); err != nil {
 			t.Fatal(err)
 		}
