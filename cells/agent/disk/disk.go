@@ -245,8 +245,17 @@ func ReadLimited(name string, limit int64) ([]byte, error) {
 
 // PutAside renames a damaged file, so that another can take its place and nothing is lost, and returns its new name.
 func PutAside(name string, now time.Time) (aside string, err error) {
+	return moveAside(name, now, os.Rename)
+}
+
+// KeepAside is PutAside for a file of which a part is still good: it keeps its name too, until it is replaced.
+func KeepAside(name string, now time.Time) (aside string, err error) {
+	return moveAside(name, now, os.Link)
+}
+
+func moveAside(name string, now time.Time, move func(from, to string) error) (aside string, err error) {
 	aside = name + ".damaged-" + now.UTC().Format("20060102T150405.000")
-	if err := os.Rename(name, aside); err != nil {
+	if err := move(name, aside); err != nil {
 		return "", err
 	}
 	return aside, SyncDir(filepath.Dir(name))

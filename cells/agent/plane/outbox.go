@@ -34,6 +34,7 @@ type Outbox struct {
 	size         int64
 	acknowledged int64         // all events up to this number are acknowledged
 	pending      []cells.Event // the other events, in order
+	damaged      bool          // load left out what was no event, in the middle of the file
 }
 
 type outboxHeader struct {
@@ -42,25 +43,30 @@ type outboxHeader struct {
 
 // OpenOutbox opens the history of a state folder. A history whose beginning is damaged, or that can't be read, is put
 // aside, under the name that is returned, and a new one begins: the control plane then takes the agent as one that was
-// restored.
+// restored. One that is damaged further on goes on with its other events, and is kept aside as it was.
 func OpenOutbox(stateDir string) (_ *Outbox, aside string, err error) {
-	o, err := openOutbox(stateDir, maxOutbox)
+	o, aside, err := openOutbox(stateDir, maxOutbox)
 	if err != nil && !errors.Is(err, fs.ErrPermission) {
 		if aside, err = disk.PutAside(filepath.Join(stateDir, "outbox"), time.Now()); err == nil {
-			o, err = openOutbox(stateDir, maxOutbox)
+			o, _, err = openOutbox(stateDir, maxOutbox)
 		}
 	}
 	return o, aside, err
 }
 
 // openOutbox reads the history and drops a last line that a power loss cut short: Add had not returned for it.
-func openOutbox(dir string, limit int64) (*Outbox, error) {
+func openOutbox(dir string, limit int64) (_ *Outbox, aside string, err error) {
 	o := &Outbox{path: filepath.Join(dir, "outbox"), limit: limit}
 	if err := o.load(); err != nil {
-		return nil, fmt.Errorf("read the outbox: %w", err)
+		return nil, "", fmt.Errorf("read the outbox: %w", err)
+	}
+	if o.damaged {
+		if aside, err = disk.KeepAside(o.path, time.Now()); err != nil {
+			return nil, "", fmt.Errorf("keep the damaged outbox: %w", err)
+		}
 	}
 	_ = o.rewrite() // Add tries again and says why not: with a full disk the agent must start nevertheless
-	return o, nil
+	return o, aside, nil
 }
 
 func (o *Outbox) load() error {
@@ -73,6 +79,7 @@ func (o *Outbox) load() error {
 	}
 	defer func() { _ = f.Close() }()
 	lines := bufio.NewReader(io.LimitReader(f, 4*o.limit))
+	bad := false // the line before
 	for first := true; ; first = false {
 		line, err := lines.ReadBytes('\n')
 		if err != nil {
@@ -89,11 +96,11 @@ func (o *Outbox) load() error {
 			o.acknowledged = head.Acknowledged
 			continue
 		}
+		o.damaged = o.damaged || bad // a last line was cut short by a power loss: Add had not returned for its event
 		var e cells.Event
-		if json.Unmarshal(line, &e) != nil {
-			return nil // cut short by a power loss: Add had not returned for this event or later ones
+		if bad = json.Unmarshal(line, &e) != nil || e.Number <= o.lastNumber(); !bad {
+			o.pending = append(o.pending, e)
 		}
-		o.pending = append(o.pending, e)
 	}
 }
 
@@ -162,11 +169,14 @@ func (o *Outbox) Add(events []cells.Event, now time.Time) error {
 		}
 		return nil
 	}
-	if _, err := o.file.Write(text.Bytes()); err != nil {
-		return fmt.Errorf("write the outbox: %w", errors.Join(err, o.rewrite())) // part of it may have been written
+	_, err := o.file.Write(text.Bytes())
+	if err == nil {
+		err = o.file.Sync()
 	}
-	if err := o.file.Sync(); err != nil {
-		return fmt.Errorf("write the outbox: %w", err)
+	if err != nil { // a part may have been written, under numbers that serve again: nothing follows it in this file
+		_ = o.file.Close()
+		o.file = nil
+		return fmt.Errorf("write the outbox: %w", errors.Join(err, o.rewrite()))
 	}
 	o.pending = append(o.pending, numbered...)
 	o.size += int64(text.Len())

@@ -19,9 +19,9 @@ func openTestOutbox(t interface {
 	Fatal(...any)
 }, dir string, limit int64) *Outbox {
 	t.Helper()
-	o, err := openOutbox(dir, limit)
-	if err != nil {
-		t.Fatal(err)
+	o, aside, err := openOutbox(dir, limit)
+	if err != nil || aside != "" {
+		t.Fatal(aside, err)
 	}
 	return o
 }
@@ -146,7 +146,7 @@ func FuzzOutbox(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		dir := t.TempDir()
 		must(t, os.WriteFile(filepath.Join(dir, "outbox"), text, 0o600))
-		o, err := openOutbox(dir, 1<<20)
+		o, _, err := openOutbox(dir, 1<<20)
 		if err != nil {
 			return
 		}
@@ -179,6 +179,50 @@ func TestOutboxIsWrittenLater(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := eventNumbers(openTestOutbox(t, dir, 1<<20).nextBatch(1<<20, 10)); !slices.Equal(got, []int64{1, 2}) {
+		t.Errorf("kept %v", got)
+	}
+}
+
+// Events whose write failed, or was not made durable, leave nothing in the file that is followed by others of their
+// numbers.
+func TestFailedAddLeavesNothing(t *testing.T) {
+	dir := t.TempDir()
+	o := openTestOutbox(t, dir, 1<<20)
+	must(t, o.Add(newEvents(2), time.Now()))
+	out, in, err := os.Pipe() // takes the lines, and can't be synced
+	must(t, err)
+	defer func() { _ = out.Close() }()
+	must(t, o.file.Close())
+	o.file = in
+	if err := o.Add(newEvents(2), time.Now()); err == nil {
+		t.Fatal("added without a sync")
+	}
+	must(t, o.Add(newEvents(3), time.Now()))
+	must(t, o.Close())
+	if got := eventNumbers(openTestOutbox(t, dir, 1<<20).nextBatch(1<<20, 10)); !slices.Equal(got, []int64{1, 2, 3, 4, 5}) {
+		t.Errorf("kept %v", got)
+	}
+}
+
+// A line in the middle that is no event, or has a number again, costs no event after it, and the file is kept as it was.
+func TestDamagedInTheMiddle(t *testing.T) {
+	text := `{"acknowledged":3}
+{"number":4,"kind":"healed"}
+{"number":5,"ki` + "\x00\x00" + `
+{"number":6,"kind":"healed"}
+{"number":6,"kind":"degraded"}
+{"number":7,"kind":"healed"}
+`
+	dir := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(dir, "outbox"), []byte(text), 0o600))
+	o, aside, err := OpenOutbox(dir)
+	must(t, err)
+	must(t, o.Add(newEvents(1), time.Now()))
+	must(t, o.Close())
+	if kept, err := os.ReadFile(aside); err != nil || string(kept) != text {
+		t.Errorf("aside is %q (%v)", kept, err)
+	}
+	if got := eventNumbers(openTestOutbox(t, dir, 1<<20).nextBatch(1<<20, 10)); !slices.Equal(got, []int64{4, 6, 7, 8}) {
 		t.Errorf("kept %v", got)
 	}
 }
