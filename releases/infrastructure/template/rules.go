@@ -1,7 +1,6 @@
 package template
 
 import (
-	"net/netip"
 	"path"
 	"slices"
 	"strconv"
@@ -21,9 +20,7 @@ func (c *checker) checkRules(number int, last bool) {
 		c.fault(manifest.Forbidden, c.root, "unchecked: the template uses a macro: what comes of it can't be checked here")
 	}
 	for _, r := range c.sorted() {
-		switch {
-		case r.kind == "AWS::CloudFormation::Stack", r.kind == "AWS::CloudFormation::CustomResource",
-			r.kind != "" && !strings.HasPrefix(r.kind, "AWS::"), strings.HasSuffix(r.kind, "::MODULE"):
+		if isUnchecked(r.kind) {
 			c.fault(manifest.Forbidden, r.node, "unchecked: %s is %s: what it does can't be checked here", r.name, r.kind)
 		}
 		c.checkIngress(r)
@@ -39,6 +36,18 @@ func (c *checker) checkRules(number int, last bool) {
 	}
 }
 
+// isUnchecked reports whether a resource brings what this template does not show: others' types, and what makes more
+// stacks, types or macros.
+func isUnchecked(kind string) bool {
+	switch {
+	case kind == "", kind == "AWS::CloudFormation::WaitCondition", kind == "AWS::CloudFormation::WaitConditionHandle":
+		return false
+	case strings.HasPrefix(kind, "AWS::CloudFormation::"), strings.HasPrefix(kind, "AWS::ServiceCatalog::CloudFormation"):
+		return true
+	}
+	return !strings.HasPrefix(kind, "AWS::") || strings.HasSuffix(kind, "::MODULE")
+}
+
 // callsMacro reports whether a node, or anything below it, is made by a macro.
 func (c *checker) callsMacro(n *yaml.Node) bool {
 	name, _ := intrinsic(n)
@@ -51,80 +60,6 @@ func (c *checker) callsMacro(n *yaml.Node) bool {
 		}
 	}
 	return slices.ContainsFunc(n.Content, c.callsMacro)
-}
-
-// checkIngress is the rule no-ingress: nothing from outside may open a connection.
-func (c *checker) checkIngress(r *resource) {
-	const rule = "no-ingress: "
-	switch r.kind {
-	case "AWS::EC2::SecurityGroup":
-		for _, ingress := range items(field(r.properties, "SecurityGroupIngress")) {
-			c.checkSource(ingress, r.name)
-		}
-	case "AWS::EC2::SecurityGroupIngress":
-		c.checkSource(r.properties, r.name)
-	case "AWS::EKS::Cluster":
-		network := field(r.properties, "ResourcesVpcConfig")
-		if text, _ := literal(field(network, "EndpointPublicAccess")); !strings.EqualFold(text, "false") {
-			c.fault(manifest.Forbidden, r.node, rule+"%s: EndpointPublicAccess has to be false; it is true by default",
-				r.name)
-		}
-	case "AWS::ElasticLoadBalancingV2::LoadBalancer":
-		if text, _ := literal(field(r.properties, "Scheme")); text != "internal" {
-			c.fault(manifest.Forbidden, r.node, rule+"%s: Scheme has to be internal; it is internet-facing by default",
-				r.name)
-		}
-	case "AWS::EC2::Subnet":
-		if n := field(r.properties, "MapPublicIpOnLaunch"); n != nil {
-			if text, _ := literal(n); !strings.EqualFold(text, "false") {
-				c.fault(manifest.Forbidden, n, rule+"%s: MapPublicIpOnLaunch gives machines public addresses", r.name)
-			}
-		}
-	}
-}
-
-// checkSource checks where an inbound rule lets connections from: a security group or the VPC of this template, or a
-// private range.
-func (c *checker) checkSource(n *yaml.Node, name string) {
-	const rule = "no-ingress: "
-	if n == nil || c.isNoValue(n) {
-		return
-	}
-	said := false
-	for _, key := range []string{"SourcePrefixListId", "SourceSecurityGroupName", "SourceSecurityGroupOwnerId"} {
-		if of := field(n, key); of != nil {
-			said = true
-			c.fault(manifest.Forbidden, of, rule+"%s: %s may name others: give SourceSecurityGroupId", name, key)
-		}
-	}
-	for _, group := range items(field(n, "SourceSecurityGroupId")) {
-		if said = true; c.ownResource(group) == nil {
-			c.fault(manifest.Forbidden, group, rule+"%s lets a security group in that is not of this template", name)
-		}
-	}
-	for _, cidr := range append(items(field(n, "CidrIp")), items(field(n, "CidrIpv6"))...) {
-		said = true
-		text, ok := literal(cidr)
-		prefix, err := netip.ParsePrefix(text)
-		own := c.ownResource(cidr)
-		if ok && (err != nil || !isPrivate(prefix)) || !ok && (own == nil || own.kind != "AWS::EC2::VPC") {
-			c.fault(manifest.Forbidden, cidr, rule+"%s lets addresses in that are neither private nor the VPC's: give "+
-				"!GetAtt VPC.CidrBlock, or a security group", name)
-		}
-	}
-	if !said {
-		c.fault(manifest.Forbidden, n, rule+"%s does not say whom it lets in", name)
-	}
-}
-
-func isPrivate(p netip.Prefix) bool {
-	for _, text := range []string{"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"} {
-		private := netip.MustParsePrefix(text)
-		if private.Contains(p.Addr()) && p.Bits() >= private.Bits() {
-			return true
-		}
-	}
-	return false
 }
 
 func (c *checker) isNoValue(n *yaml.Node) bool {
@@ -147,6 +82,10 @@ func (c *checker) ownResource(n *yaml.Node) *resource {
 	}
 	return nil
 }
+
+// isOneOf reports whether a resource of the template is of one of the types. Only such a resource is known to be what
+// another one asks for: a parameter of SSM, say, has any text as its value.
+func isOneOf(r *resource, kinds ...string) bool { return r != nil && slices.Contains(kinds, r.kind) }
 
 // checkTrust is the rules no-wildcard-trust and no-outside-principal: nobody else's account may assume a role.
 func (c *checker) checkTrust(r *resource) {
@@ -194,12 +133,16 @@ func (c *checker) statements(document *yaml.Node, rule string) (all []*yaml.Node
 
 func (c *checker) checkPrincipal(n *yaml.Node, kind, text, role string) {
 	name, argument := intrinsic(n)
+	own := c.ownResource(n)
 	switch {
 	case strings.Contains(text, "*"), name == "Fn::Sub" && argument.Value == "*":
 		c.fault(manifest.Forbidden, n, "no-wildcard-trust: %s trusts everybody whom %q fits", role, text)
 	case kind == "Service" && (strings.HasSuffix(text, ".amazonaws.com") || name == "Fn::Sub" &&
 		strings.HasSuffix(argument.Value, ".${AWS::URLSuffix}")):
-	case c.ownResource(n) != nil, name == "Ref" && argument.Value == "AWS::AccountId":
+	case kind == "AWS" && isOneOf(own, "AWS::IAM::Role", "AWS::IAM::User"):
+	case kind == "Federated" && isOneOf(own, "AWS::IAM::OIDCProvider") &&
+		isOneOf(c.ownResource(field(own.properties, "Url")), "AWS::EKS::Cluster"): // the cluster vouches for its pods
+	case name == "Ref" && argument.Value == "AWS::AccountId":
 	case name == "Fn::Sub" && isOwnARN(argument.Value):
 	default:
 		c.fault(manifest.Forbidden, n, "no-outside-principal: %s trusts a principal that is neither of this account nor "+
@@ -213,8 +156,8 @@ func isOwnARN(text string) bool {
 	return len(parts) >= 6 && parts[0] == "arn" && parts[4] == "${AWS.AccountId}" && !strings.Contains(text, "*")
 }
 
-// checkPolicies is the rule agent-may-not: no policy lets a program in the account change stacks or pass roles. Only
-// the customer executes a change set.
+// checkPolicies is the rule agent-may-not: no policy lets a program in the account change stacks, change what it or
+// others may do, or pass roles. Only the customer executes a change set.
 func (c *checker) checkPolicies(r *resource) {
 	var documents []*yaml.Node
 	switch r.kind {
@@ -247,9 +190,20 @@ func (c *checker) checkPolicies(r *resource) {
 
 // forbiddenActions are what no program in the account may do.
 func forbiddenActions() []string {
-	return []string{"cloudformation:executechangeset", "cloudformation:createstack", "cloudformation:updatestack",
-		"cloudformation:deletestack", "cloudformation:setstackpolicy", "iam:passrole", "iam:createrole",
-		"iam:putrolepolicy", "iam:attachrolepolicy", "iam:updateassumerolepolicy"}
+	return []string{
+		"cloudformation:executechangeset", "cloudformation:createstack", "cloudformation:updatestack",
+		"cloudformation:deletestack", "cloudformation:setstackpolicy", "cloudformation:rollbackstack",
+		"cloudformation:continueupdaterollback", "cloudformation:cancelupdatestack", "cloudformation:createstackset",
+		"cloudformation:updatestackset", "cloudformation:deletestackset", "cloudformation:createstackinstances",
+		"cloudformation:updatestackinstances", "cloudformation:deletestackinstances",
+		"cloudformation:executestackrefactor",
+
+		"iam:passrole", "iam:createrole", "iam:updaterole", "iam:deleterole", "iam:updateassumerolepolicy",
+		"iam:putrolepolicy", "iam:deleterolepolicy", "iam:attachrolepolicy", "iam:detachrolepolicy",
+		"iam:putrolepermissionsboundary", "iam:deleterolepermissionsboundary", "iam:putuserpolicy",
+		"iam:attachuserpolicy", "iam:putgrouppolicy", "iam:attachgrouppolicy", "iam:createpolicyversion",
+		"iam:setdefaultpolicyversion",
+	}
 }
 
 func (c *checker) checkAction(n *yaml.Node, name string) {
@@ -267,15 +221,23 @@ func (c *checker) checkAction(n *yaml.Node, name string) {
 }
 
 func (c *checker) checkManaged(n *yaml.Node, name string) {
+	if isOneOf(c.ownResource(n), "AWS::IAM::ManagedPolicy") || c.isNoValue(n) {
+		return
+	}
 	text, ok := literal(n)
-	if !ok {
-		if call, argument := intrinsic(n); call == "Fn::Sub" {
-			text = argument.Value
+	if call, argument := intrinsic(n); call == "Fn::Sub" {
+		text, ok = literal(argument)
+		for _, m := range substitution().FindAllStringSubmatch(text, -1) {
+			ok = ok && strings.HasPrefix(m[1], "AWS::")
 		}
 	}
-	switch text[strings.LastIndexByte(text, '/')+1:] {
+	if !ok {
+		c.fault(manifest.Forbidden, n, "agent-may-not: %s has a managed policy whose name is computed: write it out", name)
+		return
+	}
+	switch text = text[strings.LastIndexByte(text, '/')+1:]; text {
 	case "AdministratorAccess", "PowerUserAccess", "IAMFullAccess", "AWSCloudFormationFullAccess":
-		c.fault(manifest.Forbidden, n, "agent-may-not: %s has %s", name, text[strings.LastIndexByte(text, '/')+1:])
+		c.fault(manifest.Forbidden, n, "agent-may-not: %s has %s", name, text)
 	}
 }
 

@@ -68,8 +68,7 @@ func (c *checker) checkResource(r *resource) {
 	case r.kind == "":
 		c.fault(manifest.Missing, r.node, "%s has no Type", r.name)
 		return
-	case !strings.HasPrefix(r.kind, "AWS::"), strings.HasPrefix(r.kind, "AWS::CloudFormation::"),
-		r.kind == "AWS::CDK::Metadata", c.transformed && !ok:
+	case !strings.HasPrefix(r.kind, "AWS::"), r.kind == "AWS::CDK::Metadata", c.transformed && !ok:
 		return // others' types, and what AWS makes of a macro
 	case !named:
 		c.fault(manifest.UnknownReference, field(r.node, "Type"), "%s: there is no type %.100q", r.name, r.kind)

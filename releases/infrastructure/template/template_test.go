@@ -124,6 +124,104 @@ func TestRules(t *testing.T) {
 	}
 }
 
+// added is resources that are added to a sample.
+type added struct {
+	text     string
+	want, at string // as of broken; empty: nothing is wrong with them
+}
+
+// What resources of a template bring by a way round is found, and what they need is allowed.
+func TestRulesOfAddedResources(t *testing.T) {
+	const parameter = "  P: {Type: AWS::SSM::Parameter, Properties: {Type: String, Value: x}}\n"
+	typed := func(kind, properties string) string {
+		return "  Added:\n    Type: " + kind + "\n    Properties: {" + properties + "}\n"
+	}
+	role := func(principal, more string) string {
+		return typed("AWS::IAM::Role", "AssumeRolePolicyDocument: {Version: \"2012-10-17\", Statement: [{Effect: Allow, "+
+			"Principal: "+principal+", Action: \"sts:AssumeRole\"}]}"+more)
+	}
+	managed := func(arns string) string {
+		return role("{Service: ec2.amazonaws.com}", ", ManagedPolicyArns: "+arns)
+	}
+	policy := "  Read: {Type: AWS::IAM::ManagedPolicy, Properties: {PolicyDocument: {Version: \"2012-10-17\", " +
+		"Statement: [{Effect: Allow, Action: \"s3:GetObject\", Resource: \"*\"}]}}}\n"
+	ingress := func(source string) string {
+		return typed("AWS::EC2::SecurityGroup", "GroupDescription: x, SecurityGroupIngress: [{IpProtocol: tcp, "+
+			"SourceSecurityGroupId: "+source+"}]")
+	}
+	provider := func(url string) string {
+		return "  Provider: {Type: AWS::IAM::OIDCProvider, Properties: {Url: " + url + "}}\n"
+	}
+	group := func(access string) string {
+		return typed("AWS::EKS::Nodegroup", "ClusterName: x, NodeRole: x, Subnets: [x], RemoteAccess: "+access)
+	}
+	const outside, computed = "no-outside-principal: Added", "agent-may-not: Added has a managed policy whose name"
+	for name, c := range map[string]added{
+		"a parameter's value for a principal": {parameter + role("{AWS: !GetAtt P.Value}", ""), outside, "P.Value"},
+		"a provider of others": {provider("https://example.com") + role("{Federated: !Ref Provider}", ""), outside,
+			"!Ref Provider"},
+		"a role as a service":  {role("{Service: !GetAtt Added.Arn}", ""), outside, "Added.Arn"},
+		"an own role":          {role("{AWS: !GetAtt Added.Arn}", ""), "", ""},
+		"the cluster's tokens": {provider("!GetAtt Cluster.OpenIdConnectIssuerUrl") + role("{Federated: !Ref Provider}", ""), "", ""},
+
+		"a parameter's value for a group": {parameter + ingress("!GetAtt P.Value"), "no-ingress: Added", "P.Value"},
+		"the cluster's group":             {ingress("!GetAtt Cluster.ClusterSecurityGroupId"), "", ""},
+
+		"a policy's name filled in": {managed("[!Sub \"arn:aws:iam::aws:policy/${Cell}\"]"), computed, "${Cell}"},
+		"a policy's name joined":    {managed("[!Join [\"\", [arn:aws, x]]]"), computed, "!Join"},
+		"policies to fill in":       {managed("!Ref Cell"), computed, "!Ref Cell"},
+		"an own policy":             {policy + managed("[!Ref Read, !Ref AWS::NoValue]"), "", ""},
+
+		"a stack set":   {typed("AWS::CloudFormation::StackSet", "A: x"), "unchecked: Added", "Type:"},
+		"a macro's own": {typed("AWS::CloudFormation::Macro", "A: x"), "unchecked: Added", "Type:"},
+		"a module":      {typed("AWS::CloudFormation::ModuleVersion", "A: x"), "unchecked: Added", "Type:"},
+		"a product":     {typed("AWS::ServiceCatalog::CloudFormationProvisionedProduct", "A: x"), "unchecked: Added", "Type:"},
+		"no such type":  {typed("AWS::CloudFormation::Stak", "A: x"), "there is no type", "Stak"},
+		"a wait handle": {"  Added: {Type: AWS::CloudFormation::WaitConditionHandle}\n", "", ""},
+
+		"a balancer of old": {typed("AWS::ElasticLoadBalancing::LoadBalancer", "Listeners: []"), "no-ingress: Added", "Type:"},
+		"a balancer inside": {typed("AWS::ElasticLoadBalancing::LoadBalancer", "Listeners: [], Scheme: internal"), "", ""},
+		"a machine's address": {typed("AWS::EC2::Instance", "NetworkInterfaces: [{DeviceIndex: \"0\", "+
+			"AssociatePublicIpAddress: true}]"), "no-ingress: Added", "AssociatePublicIpAddress"},
+		"a template's machines": {typed("AWS::EC2::LaunchTemplate", "LaunchTemplateData: {NetworkInterfaces: "+
+			"[{AssociatePublicIpAddress: !If [X, false, true]}]}"), "no-ingress: Added", "AssociatePublicIpAddress"},
+		"a configuration's machines": {typed("AWS::AutoScaling::LaunchConfiguration", "ImageId: x, InstanceType: x, "+
+			"AssociatePublicIpAddress: !Ref Cell"), "no-ingress: Added", "!Ref Cell"},
+		"a database": {typed("AWS::RDS::DBInstance", "PubliclyAccessible: true"), "no-ingress: Added", "PubliclyAccessible"},
+		"a task": {typed("AWS::ECS::Service", "NetworkConfiguration: {AwsvpcConfiguration: {Subnets: [x], "+
+			"AssignPublicIp: ENABLED}}"), "no-ingress: Added", "ENABLED"},
+		"an address for a machine": {typed("AWS::EC2::EIP", "InstanceId: x"), "no-ingress: Added", "InstanceId"},
+		"an address's association": {typed("AWS::EC2::EIPAssociation", "AllocationId: x"), "no-ingress: Added", "Type:"},
+		"an address for NAT":       {typed("AWS::EC2::EIP", "Domain: vpc"), "", ""},
+
+		"SSH from everywhere": {group("{Ec2SshKey: x}"), "no-ingress: Added: RemoteAccess", "Ec2SshKey"},
+		"SSH from others":     {group("{Ec2SshKey: x, SourceSecurityGroups: [sg-1]}"), "no-ingress: Added lets", "sg-1"},
+		"SSH from here": {group("{Ec2SshKey: x, SourceSecurityGroups: [!GetAtt Cluster.ClusterSecurityGroupId]}"),
+			"", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := broken{"instance", "Resources:\n", "Resources:\n" + c.text, c.want, c.at}
+			if c.want != "" {
+				b.check(t)
+			} else if _, faults := b.faults(t); len(faults) > 0 {
+				t.Error(faults)
+			}
+		})
+	}
+}
+
+// Whatever changes stacks, or what programs may do, is no program's to do.
+func TestForbiddenActions(t *testing.T) {
+	for _, action := range []string{"cloudformation:RollbackStack", "cloudformation:ContinueUpdateRollback",
+		"cloudformation:CancelUpdateStack", "cloudformation:CreateStackSet", "cloudformation:UpdateStackSet",
+		"cloudformation:CreateStackInstances", "iam:UpdateRole", "iam:DeleteRolePolicy", "iam:DetachRolePolicy",
+		"iam:PutRolePermissionsBoundary", "iam:DeleteRolePermissionsBoundary", "iam:PutUserPolicy",
+		"iam:AttachUserPolicy", "iam:PutGroupPolicy", "iam:AttachGroupPolicy", "iam:CreatePolicyVersion",
+		"iam:SetDefaultPolicyVersion"} {
+		broken{"role", "- cloudformation:DescribeStacks", "- " + action, "agent-may-not: AgentRole", action}.check(t)
+	}
+}
+
 // What AWS's schema and the references refuse, with the line.
 func TestSchemaAndReferences(t *testing.T) {
 	for name, b := range map[string]broken{
