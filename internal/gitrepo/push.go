@@ -88,7 +88,7 @@ func (c Committer) Push(ctx context.Context, base string, chain []releases.Draft
 	if err := r.pushWithRetry(ctx, p); err != nil {
 		return nil, err
 	}
-	r.addToMirror(p, list)
+	r.addToMirror(ctx, p, list)
 	commits := make([]string, len(ids))
 	for i, id := range ids {
 		commits[i] = id.String()
@@ -378,18 +378,45 @@ func (r *Repo) hostTip(ctx context.Context, branch string) (objects.ID, error) {
 	return adv.tip(branch), nil
 }
 
+// followWait is how long a push that landed waits for a fetch, or for another process, that works on the mirror.
+const followWait = time.Second
+
 // addToMirror adds what was pushed to the mirror, so that reading it takes no fetch. The next fetch repairs a failure
 // here.
-func (r *Repo) addToMirror(p pendingPush, list []objects.NewObject) {
+func (r *Repo) addToMirror(ctx context.Context, p pendingPush, list []objects.NewObject) {
 	err := r.store.Load().Write(list)
-	if err == nil && r.mirror.branch() == "" {
-		err = r.mirror.setBranch(p.branch)
-	}
-	if err == nil && r.mirror.tip(p.branch) == p.base {
-		err = r.mirror.setTip(p.branch, p.tip)
+	if err == nil {
+		err = r.followPush(ctx, p)
 	}
 	if err != nil {
 		r.o.Log.Warn().Err(err).Str("mirror",
 			r.mirror.dir).Msg("what was pushed is not in the mirror: the next fetch brings it")
 	}
+}
+
+// followPush moves the mirror's branch from a push's base to its tip, also if the push's own time is over.
+func (r *Repo) followPush(ctx context.Context, p pendingPush) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), followWait)
+	defer cancel()
+	select {
+	case r.fetching <- struct{}{}:
+		defer func() { <-r.fetching }()
+	case <-ctx.Done():
+		return errors.New("a fetch takes long")
+	}
+	unlock, err := r.mirror.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if !r.store.Load().Has(p.tip) {
+		return errors.New("the mirror was replaced meanwhile")
+	}
+	if r.mirror.branch() == "" {
+		err = r.mirror.setBranch(p.branch)
+	}
+	if err == nil && r.mirror.tip(p.branch) == p.base {
+		err = r.mirror.setTip(p.branch, p.tip)
+	}
+	return err
 }

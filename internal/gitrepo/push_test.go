@@ -117,6 +117,40 @@ func TestPushChainIsOnePushAndNeedsNoFetch(t *testing.T) {
 	mustFsck(t, bare)
 }
 
+// A push leaves the mirror's refs to a fetch, or another process, that works on them: what was pushed can be read, and
+// the next fetch has the mirror follow.
+func TestPushLeavesABusyMirrorAlone(t *testing.T) {
+	for name, hold := range map[string]func(r *Repo) (release func(), err error){
+		"a fetch": func(r *Repo) (func(), error) {
+			r.fetching <- struct{}{}
+			return func() { <-r.fetching }, nil
+		},
+		"another process": func(r *Repo) (func(), error) { return r.mirror.lock(t.Context()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bare, _ := newSharedRepository(t)
+			r := openRepo(t, bare, nil)
+			base := mustFetch(t, r)
+			release, err := hold(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tip := mustPush(t, r, base, headDraft("pushed")...)[0]
+			if got := tipOf(r); got != base {
+				t.Errorf("the mirror is at %s", got)
+			}
+			if data, err := r.ReadFile(tip, "channels/staging/head.yaml"); err != nil || len(data) == 0 {
+				t.Errorf("%s %v", data, err)
+			}
+			release()
+			if got := mustFetch(t, r); got != tip || tipOf(r) != tip {
+				t.Errorf("fetched %s, and the mirror is at %s", got, tipOf(r))
+			}
+		})
+	}
+}
+
 func TestPushBeginsAnEmptyRepository(t *testing.T) {
 	bare := filepath.Join(t.TempDir(), "empty.git")
 	gitIn(t, t.TempDir(), "init", "-q", "--bare", "-b", "trunk", bare)
