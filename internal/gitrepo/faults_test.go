@@ -393,6 +393,40 @@ func TestReadersWhileRepacking(t *testing.T) {
 	mustFsck(t, r.mirror.dir)
 }
 
+// A process that was killed while it made its mirror leaves no half of one for good.
+func TestHalfMadeMirrorIsMade(t *testing.T) {
+	for name, remove := range map[string][]string{
+		"no objects": {"objects"},
+		"no config":  {"objects", "config", "refs"},
+		"no packs":   {"objects/pack", "objects/info"},
+		"no HEAD":    {"HEAD"},
+		"empty HEAD": {"HEAD", "refs/heads/main"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bare, _ := newSharedRepository(t)
+			dir := filepath.Join(t.TempDir(), "mirror.git")
+			first := openRepo(t, bare, func(o *Options) { o.Mirror = dir })
+			if strings.Contains(name, "HEAD") {
+				mustFetch(t, first)
+			}
+			for _, part := range remove {
+				if err := os.RemoveAll(filepath.Join(dir, part)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if name == "empty HEAD" {
+				if err := os.WriteFile(filepath.Join(dir, "HEAD"), nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r := openRepo(t, bare, func(o *Options) { o.Mirror = dir })
+			tip := mustFetch(t, r)
+			mustPush(t, r, tip, headDraft("goes on")...)
+			mustFsck(t, dir)
+		})
+	}
+}
+
 // Two processes may share a mirror.
 func TestTwoReposOneMirror(t *testing.T) {
 	bare, _ := newSharedRepository(t)

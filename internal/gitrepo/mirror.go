@@ -61,14 +61,22 @@ func (m mirror) lock(ctx context.Context) (unlock func(), err error) {
 	}
 }
 
-// create makes the mirror if there is none, and removes what a killed fetch left behind.
+// create makes the mirror if there is none, or what a killed process had not made of it, and removes what a killed fetch
+// left behind.
 func (m mirror) create(ctx context.Context) error {
-	if _, err := os.Stat(filepath.Join(m.dir, "HEAD")); err == nil {
+	head := filepath.Join(m.dir, "HEAD")
+	_, err := readHeadBranch(m.dir)
+	if err == nil && isDir(filepath.Join(m.dir, "objects", "info")) { // git init makes HEAD early, and this folder last
 		stale, err := filepath.Glob(filepath.Join(m.dir, "objects", incomingPrefix+"*"))
 		for _, dir := range stale {
 			err = errors.Join(err, os.RemoveAll(dir))
 		}
 		return err
+	}
+	if err != nil { // git init leaves a HEAD that a power loss emptied as it is
+		if err := os.Remove(head); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("make mirror %s: %w", m.dir, err)
+		}
 	}
 	if _, err := runGit(ctx, m.git, m.env(), nil, "init", "--quiet", "--bare", "--template=",
 		"--initial-branch="+unknownBranch, m.dir); err != nil {
