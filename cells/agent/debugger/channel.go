@@ -286,6 +286,9 @@ func (c *channel) readLines() func() (string, error) {
 	}{c.input, c.out}, c.session.request.Cell+"> ")
 	_ = editor.SetSize(int(c.terminal.size.Columns), int(c.terminal.size.Rows)) // it writes nothing yet
 	return func() (string, error) {
+		if c.input.lostSome() {
+			c.say("more was typed while the command ran than can wait: the rest of it was dropped")
+		}
 		c.out.crlf, c.err.crlf = false, false
 		line, err := editor.ReadLine()
 		c.out.crlf, c.err.crlf = true, true // of the command's output
