@@ -208,18 +208,46 @@ func (d *Debugger) try(ctx context.Context, e debugfolder.Entry) error {
 		programs: programs{enclose: d.options.Enclose, id: e.ID, user: e.Permission.User}}
 	end, err := s.serve(ctx, conn)
 	if err != nil {
-		return err
+		return d.sealUnbegun(ctx, e, err)
 	}
 	d.keepChanges(e.ID, e.Permission, end.ended)
 	kept := d.seal(e, end)
 	d.setLive(e.ID, nil)
-	for failures := 0; !kept; failures++ { // a full disk, say
-		if backoff.Sleep(ctx, backoff.FullJitter(backoff.Exponential(minSendPause, maxSendPause, failures))) != nil {
-			break // the next start of the agent seals it
-		}
-		kept = d.seal(e, end)
+	if !kept {
+		d.sealLater(ctx, e, end)
 	}
 	return nil
+}
+
+// sealUnbegun seals a session that did not begin because its permission, which is used all the same, was not marked so
+// durably. It returns the error if the permission is not used.
+func (d *Debugger) sealUnbegun(ctx context.Context, e debugfolder.Entry, why error) error {
+	now, err := d.folder.Load(e.ID)
+	if err != nil || now.Begun == nil || now.Seal != nil {
+		return why
+	}
+	d.options.Log.Error().Err(why).Str("request", e.ID).Msg("a debug session did not begin, and its permission is used")
+	end := ending{why: "it did not begin: that its permission is used could not be made durable", began: now.Begun.At,
+		ended: time.Now()}
+	if end.hash, end.length, err = d.folder.HashRecord(e.ID); err != nil {
+		d.options.Log.Error().Err(err).Str("request", e.ID).Msg("the record of a debug session can't be read")
+	}
+	if !d.seal(e, end) {
+		d.sealLater(ctx, e, end)
+	}
+	return nil
+}
+
+// sealLater seals a session that could not be sealed yet: on a full disk, say.
+func (d *Debugger) sealLater(ctx context.Context, e debugfolder.Entry, end ending) {
+	for failures := 0; ; failures++ {
+		if backoff.Sleep(ctx, backoff.FullJitter(backoff.Exponential(minSendPause, maxSendPause, failures))) != nil {
+			return // the next start of the agent seals it
+		}
+		if d.seal(e, end) {
+			return
+		}
+	}
 }
 
 // permitted returns the declared commands, or the logs, that the owner permitted.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -112,5 +113,41 @@ func TestAgentKilledInSession(t *testing.T) {
 	}
 	if _, err := f.folder.Begin(f.id, now, time.Now()); !errors.Is(err, debugfolder.ErrUsed) {
 		t.Errorf("the permission serves again: %v", err)
+	}
+}
+
+// D3: a session that did not begin, though its permission was marked as used, is over, and does not count as live until
+// its time ends. One whose permission was not used may be tried again.
+func TestSessionThatFailedToBegin(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, debug.Shell, nil)
+	e, err := f.folder.Load(f.id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, full := f.restart(t), errors.New("the disk is full")
+	if err := d.sealUnbegun(t.Context(), e, full); !errors.Is(err, full) {
+		t.Errorf("a session that may still begin: %v", err)
+	}
+	if err := os.WriteFile(f.folder.RecordPath(f.id), []byte("{}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.session.permit.begin(); err != nil { // the file is there, and may not survive a power loss
+		t.Fatal(err)
+	}
+	if err := d.sealUnbegun(t.Context(), e, full); err != nil {
+		t.Error(err)
+	}
+	now, err := moment()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err = f.folder.Load(f.id)
+	if err != nil || e.Seal == nil || e.State(now, time.Now()) != debugfolder.Ended {
+		t.Fatalf("it is %s (%v)", e.State(now, time.Now()), err)
+	}
+	seal, err := e.Seal.Open(d.options.Identity().Public().(ed25519.PublicKey))
+	if err != nil || seal.Length != 3 || !strings.HasPrefix(seal.Why, "it did not begin") {
+		t.Errorf("%+v (%v)", seal, err)
 	}
 }

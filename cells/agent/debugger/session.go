@@ -74,7 +74,8 @@ type ending struct {
 	length       int64
 }
 
-// errNotBegun wraps the errors of sessions that never began: the permission is not used.
+// errNotBegun wraps the errors of sessions that never began. The permission is not used, unless marking it so failed
+// half-way: see Debugger.sealUnbegun.
 var errNotBegun = errors.New("no session began")
 
 // serve serves a session to its end, and closes the connection.
