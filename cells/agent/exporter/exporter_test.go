@@ -598,3 +598,28 @@ func TestScrape(t *testing.T) {
 	c.SetConsent(agreed(time.Nanosecond, "queue"))
 	c.eventually("the value arrived", func() bool { return c.last("queue") == 4 })
 }
+
+// Of a file that a crash left in two states, the later one counts.
+func TestLaterStateCounts(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, exporter.FolderName), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	const files = 40
+	noon := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+	for i := range files {
+		name := filepath.Join(dir, exporter.FolderName, noon.Add(time.Duration(i)*time.Minute).Format("20060102T150405Z"))
+		later := name + ".jsonl.zst"
+		if i%2 == 1 {
+			later = name + ".gone"
+		}
+		if err := errors.Join(os.WriteFile(name+".jsonl", nil, 0o600), os.WriteFile(later, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waiting, err := exporter.List(dir)
+	if err != nil || len(waiting) != files/2 || slices.ContainsFunc(waiting, func(f exporter.File) bool { return f.Held }) {
+		t.Errorf("%+v (%v)", waiting, err)
+	}
+}

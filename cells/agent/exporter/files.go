@@ -54,6 +54,17 @@ type File struct {
 	gone bool // only its gap is left
 }
 
+// state returns how far a file is: it is held, sealed, gone.
+func (f File) state() int {
+	switch {
+	case f.gone:
+		return 2
+	case f.Held:
+		return 0
+	}
+	return 1
+}
+
 // FolderName is the folder of exports, in a state folder.
 const FolderName = "export"
 
@@ -89,8 +100,10 @@ func (f folder) files() ([]File, error) {
 		all = append(all, File{Name: name, At: at, Size: info.Size(), Held: ending == heldEnding,
 			gone: ending == goneEnding})
 	}
-	slices.SortFunc(all, func(a, b File) int { return cmp.Compare(a.Name, b.Name) })
 	// A crash while a file was sealed, or removed, leaves both: the later state counts.
+	slices.SortFunc(all, func(a, b File) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(b.state(), a.state()))
+	})
 	return slices.CompactFunc(all, func(a, b File) bool { return a.Name == b.Name }), nil
 }
 
