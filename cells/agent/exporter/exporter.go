@@ -47,8 +47,11 @@ type Exporter struct {
 	lost      string               // why something that came in is lost; empty: nothing is
 	cut       context.CancelFunc   // ends the sending in flight
 
+	opened time.Time // its clock that no one sets counts from here
+
 	// Only the goroutine of Run uses these.
 	position position
+	ages     ages
 	inFlight chan outcome // nil: none
 	retryAt  time.Time
 	failures int
@@ -72,7 +75,7 @@ func Open(o Options) *Exporter {
 		o.Minute = export.MinEvery
 	}
 	e := &Exporter{options: o, dir: folderOf(o.StateDir), news: wake.New(), invalid: true,
-		reading: make(chan struct{}, maxReading)}
+		reading: make(chan struct{}, maxReading), opened: time.Now(), ages: ages{}}
 	e.aggregate = telemetry.NewAggregate(telemetry.Compile(export.List{}, nil), time.Now())
 	if err := errors.Join(disk.MakePrivate(string(e.dir)), disk.RemoveUnfinished(string(e.dir))); err != nil {
 		e.warn(err, "the folder of the exports can't be prepared")
@@ -201,7 +204,7 @@ func (e *Exporter) Run(ctx context.Context) {
 	minute := time.NewTimer(untilNext(time.Now(), e.options.Minute))
 	defer minute.Stop()
 	for ctx.Err() == nil {
-		timer := time.NewTimer(e.upkeep(ctx, time.Now()))
+		timer := time.NewTimer(e.upkeep(ctx, e.readClocks()))
 		select {
 		case <-ctx.Done():
 		case <-e.news:
@@ -269,13 +272,15 @@ func (e *Exporter) widen(at time.Time, why string) {
 }
 
 // upkeep removes, seals and sends what is due, and returns how long there is nothing to do.
-func (e *Exporter) upkeep(ctx context.Context, now time.Time) time.Duration {
+func (e *Exporter) upkeep(ctx context.Context, now instant) time.Duration {
 	if e.isWithoutKey() {
 		e.openKey()
 	}
+	var age map[string]time.Duration
 	files, err := e.dir.files()
 	if err == nil {
-		files, err = e.removeUnwanted(files, now)
+		age = e.ages.see(files, now)
+		files, err = e.removeUnwanted(files, age, now.wall)
 	}
 	if err != nil {
 		e.warn(err, "what waits to be exported can't be kept in order; the agent tries again")
@@ -289,10 +294,9 @@ func (e *Exporter) upkeep(ctx context.Context, now time.Time) time.Duration {
 		return wait
 	}
 	for i, file := range files {
-		due := file.At.Add(hold)
-		if !file.Held || due.After(now) {
+		if left := hold - age[file.Name]; !file.Held || left > 0 {
 			if file.Held {
-				wait = min(wait, due.Sub(now))
+				wait = min(wait, left)
 			}
 			continue
 		}
@@ -303,8 +307,8 @@ func (e *Exporter) upkeep(ctx context.Context, now time.Time) time.Duration {
 		files[i].Held = false
 	}
 	if first := files[0]; !first.Held && e.inFlight == nil {
-		if now.Before(e.retryAt) {
-			return min(wait, e.retryAt.Sub(now))
+		if now.wall.Before(e.retryAt) {
+			return min(wait, e.retryAt.Sub(now.wall))
 		}
 		e.startSending(ctx, first)
 	}
@@ -319,11 +323,11 @@ func (e *Exporter) isWithoutKey() bool {
 
 // removeUnwanted removes what the owner forbade, what the owner removed, and what there is no room for. It returns what
 // is left.
-func (e *Exporter) removeUnwanted(files []File, now time.Time) ([]File, error) {
+func (e *Exporter) removeUnwanted(files []File, age map[string]time.Duration, now time.Time) ([]File, error) {
 	e.mu.Lock()
 	purge := e.purge
 	e.mu.Unlock()
-	keep := 0 // files before it go
+	keep, end := 0, len(files) // files before keep go, and those from end on
 	why := "the owner removed it"
 	var size int64
 	for i, f := range files {
@@ -335,20 +339,22 @@ func (e *Exporter) removeUnwanted(files []File, now time.Time) ([]File, error) {
 	switch n := len(files); {
 	case purge:
 		keep, why = n, "the owner's word changed"
-	case n > 0 && files[n-1].At.Sub(now) > maxAhead:
-		keep, why = n, "the cell's clock was set back"
-	case size > MaxWaiting || n > 0 && now.Sub(files[0].At) > MaxAge:
+	case n > 0 && files[n-1].At.Sub(now) > maxAhead: // it would wait until the clock is there once more
+		why = "the cell's clock was set back"
+		end = max(keep, slices.IndexFunc(files, func(f File) bool { return f.At.Sub(now) > maxAhead }))
+	case size > MaxWaiting || n > 0 && age[files[0].Name] > MaxAge:
 		keep, why = max(keep, (n+1)/2), "it waited for too long, or took too much room"
 	}
-	for _, f := range files[:keep] {
+	unwanted := slices.Concat(files[:keep], files[end:])
+	for _, f := range unwanted {
 		e.position.widen(f.At, why)
 	}
-	if keep > 0 {
+	if len(unwanted) > 0 {
 		if err := e.dir.savePosition(e.position); err != nil && !purge { // a full disk must not keep what is to go
 			return nil, err
 		}
 	}
-	for _, f := range files[:keep] {
+	for _, f := range unwanted {
 		if err := e.dir.forget(f); err != nil {
 			return nil, err
 		}
@@ -358,7 +364,7 @@ func (e *Exporter) removeUnwanted(files []File, now time.Time) ([]File, error) {
 		e.purge = false
 		e.mu.Unlock()
 	}
-	return files[keep:], e.settle()
+	return files[keep:end], e.settle()
 }
 
 // loadAgreed returns the list that the owner agreed to, as of the last word.
