@@ -145,6 +145,13 @@ func TestPermissionEnds(t *testing.T) {
 			t.Errorf("a session may begin at %+v", late)
 		}
 	}
+	p.Made.Boot = "a time:[1]"
+	for boot, want := range map[string]string{"a time:[2]": "another time namespace", "b time:[1]": "started again"} {
+		if err := p.CheckBegin(at(boot, time.Hour)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", boot, err)
+		}
+	}
+	p.Made.Boot = "a"
 	began := at("a", time.Hour)
 	if left := p.Left(began, at("a", time.Hour+29*time.Minute)); left != time.Minute {
 		t.Error(left)

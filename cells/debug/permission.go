@@ -3,6 +3,7 @@ package debug
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/sluice-cd/sluice/internal/words"
@@ -10,7 +11,7 @@ import (
 
 // Moment is a reading of the machine's monotonic clock, which no one sets.
 type Moment struct {
-	Boot  string        `json:"boot"`  // names the boot that Since is of
+	Boot  string        `json:"boot"`  // names the boot that Since is of, by its first word, and the time namespace
 	Since time.Duration `json:"since"` // since that boot, in nanoseconds
 }
 
@@ -35,9 +36,14 @@ type Permission struct {
 // CheckBegin says why no session may begin under the permission now; nil: one may. Whether the permission was used, the
 // caller has to find out: it serves once (D3).
 func (p Permission) CheckBegin(now Moment) error {
+	made, _, _ := strings.Cut(p.Made.Boot, " ")
+	boot, _, _ := strings.Cut(now.Boot, " ")
 	switch {
-	case p.Made.Boot != now.Boot:
+	case made != boot:
 		return errors.New("the machine was started again since the owner permitted it: ask the owner once more")
+	case p.Made.Boot != now.Boot:
+		return errors.New("it was permitted in another time namespace than the agent's, whose clock is another: ask the " +
+			"owner to permit it where the agent runs, in its container, say")
 	case now.Since-p.Made.Since > BeginWithin:
 		return fmt.Errorf("no session began within %s of the owner's permission: ask the owner once more",
 			words.ExactDuration(BeginWithin))
