@@ -21,7 +21,7 @@ type AddCell struct {
 	Name    string
 	Channel string
 	Profile string            // empty: the default
-	Values  map[string]string // values in YAML: 3 is a number and true a boolean, as in the file
+	Values  map[string]string // values in YAML, as in the file; of a string parameter, any text
 	Labels  map[string]string
 }
 
@@ -52,16 +52,14 @@ func (a AddCell) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 		Profile    string            `yaml:"profile,omitempty"`
 		Labels     map[string]string `yaml:"labels,omitempty"`
 		Values     map[string]any    `yaml:"values,omitempty"`
-	}{releases.APIVersion, "Cell", a.Channel, a.Profile, a.Labels, map[string]any{}}
-	for name, value := range a.Values {
-		var v any
-		if err := yaml.Unmarshal([]byte(value), &v); err != nil {
-			return Edit{}, Fail(fmt.Errorf("--value %s: %q is no YAML", name, value), "quote it, or edit cell.yaml")
-		}
-		file.Values[name] = v
+	}{releases.APIVersion, "Cell", a.Channel, a.Profile, a.Labels, nil}
+	var warnings []releases.Fault
+	var err error
+	if file.Values, warnings, err = s.parseValues(a.Name, a.Channel, a.Values); err != nil {
+		return Edit{}, err
 	}
 	data, err := yaml.Marshal(file)
-	return Edit{Files: singleFile(path.Join(cells.Dir, a.Name, "cell.yaml"), data)}, err
+	return Edit{Files: singleFile(path.Join(cells.Dir, a.Name, "cell.yaml"), data), Warnings: warnings}, err
 }
 
 // RemoveCell removes a cell and its key.

@@ -1,6 +1,7 @@
 package edits
 
 import (
+	"cmp"
 	"fmt"
 	"io/fs"
 	"path"
@@ -25,7 +26,7 @@ type ChangeCell struct {
 	Profile string
 	Pin     string            // the only release that it may be granted
 	Paused  string            // why it is granted nothing new
-	Values  map[string]string // in YAML, as in AddCell
+	Values  map[string]string // as in AddCell
 	Labels  map[string]string
 	Resume  bool // ends the pause
 	Unpin   bool
@@ -55,6 +56,10 @@ func (c ChangeCell) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 			return Edit{}, err
 		}
 	}
+	values, warnings, err := s.parseValues(c.Name, cmp.Or(c.Channel, cell.Channel), c.Values)
+	if err != nil {
+		return Edit{}, err
+	}
 	file := path.Join(cells.Dir, c.Name, "cell.yaml")
 	before, err := fs.ReadFile(s.Files, file)
 	if err != nil {
@@ -73,13 +78,8 @@ func (c ChangeCell) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 			set(value, key)
 		}
 	}
-	for _, name := range sortedKeys(c.Values) {
-		var v any
-		if yaml.Unmarshal([]byte(c.Values[name]), &v) != nil {
-			return Edit{}, Fail(fmt.Errorf("--value %s: %q is no YAML", name, c.Values[name]), "quote it, or edit %s",
-				file)
-		}
-		set(v, "values", name)
+	for _, name := range sortedKeys(values) {
+		set(values[name], "values", name)
 	}
 	for _, name := range sortedKeys(c.Labels) {
 		set(c.Labels[name], "labels", name)
@@ -99,7 +99,7 @@ func (c ChangeCell) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	if c.Channel != "" && c.Channel != cell.Channel {
 		next = fmt.Sprintf("it gets the head of %s in its turn; %s", c.Channel, next)
 	}
-	return Edit{Files: singleFile(file, text), Next: next}, nil
+	return Edit{Files: singleFile(file, text), Next: next, Warnings: warnings}, nil
 }
 
 // removeField returns the document without a top-level field that has one line. All other text stays unchanged.

@@ -69,7 +69,7 @@ type Edit struct {
 	Details  []string          // what the person should know of it, a line each
 	Next     string            // what happens next, or what to do next; may be empty
 	Short    string            // what the decision does not achieve although it is committed; empty: nothing
-	Warnings []releases.Fault  // set by Decide: warnings for the author
+	Warnings []releases.Fault  // for the author; Decide adds those that the change introduces
 }
 
 // Result is the outcome of a decision.
@@ -111,7 +111,8 @@ func Decide[S Snapshot](d Decision[S], s S, by Person, now time.Time) (Edit, err
 	}
 	e.Summary = cmp.Or(e.Summary, subject)
 	e.Message = strings.TrimSpace(subject+"\n\n"+body) + "\n"
-	e.Warnings, err = s.Check(e.Files, by)
+	warnings, err := s.Check(e.Files, by)
+	e.Warnings = append(e.Warnings, warnings...)
 	return e, err
 }
 
