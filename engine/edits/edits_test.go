@@ -72,6 +72,9 @@ func decided(e edits.Edit, err error) string {
 	if e.Next != "" {
 		all += "\nnext: " + e.Next
 	}
+	for _, w := range e.Warnings {
+		all += "\nwarning: " + w.String()
+	}
 	return all
 }
 
@@ -150,6 +153,13 @@ func TestReleaseDecisions(t *testing.T) {
 			want: "promote 1.2.0 to staging\n+ channels/staging/head.yaml\nrelease: 1.2.0\n" +
 				"did: ask to promote 1.2.0 to staging\n" +
 				"next: the engine answers; sluice why staging shows what it waits for",
+		},
+		"promote: down": {
+			d: edits.Promote{Release: "0.9.0", Channel: "dedicated"},
+			want: "promote 0.9.0 to dedicated\n+ channels/dedicated/head.yaml\n" +
+				"# moved by the engine\nrelease: 0.9.0\nsequence: 2\ndid: ask to promote 0.9.0 to dedicated\n" +
+				"next: it is below 1.0.0, which dedicated runs: the engine takes this for a rollback, and holds the " +
+				"channel; sluice promote dedicated --cancel takes it back as long as it is not answered",
 		},
 		"promote: what it runs": {
 			d: edits.Promote{Release: "1.0.0", Channel: "dedicated"},
@@ -292,6 +302,42 @@ func TestReleaseDecisions(t *testing.T) {
 			d:     edits.LiftHold{Channel: "dedicated", ID: "c"},
 			want:  "error: dedicated has no hold c\nnext: there are: a, b",
 		},
+		"lift: of these cells": {
+			given: heldCells("acme"),
+			d:     edits.LiftHold{Channel: "dedicated", Cells: []string{"acme"}},
+			want: "lift the hold on dedicated\n- channels/dedicated/holds/cells.yaml\ndid: lift the hold on dedicated\n" +
+				"next: it continues as its gates allow; sluice why dedicated",
+		},
+		"lift: of these cells, where others are held too": {
+			given: heldCells("acme", "globex"),
+			d:     edits.LiftHold{Channel: "dedicated", Cells: []string{"acme"}},
+			want: "error: dedicated has no hold of just acme\n" +
+				"next: sluice why acme shows the holds of a cell, and what lifts each",
+		},
+		"hold all: where some cells have a hold of that name": {
+			given: func(s *edits.Releases) {
+				held(edits.AllID)(s)
+				s.Desired.Channels["staging"].CellHolds = []channels.Hold{{ID: edits.AllID, Cells: []string{"eu-1"}}}
+				s.Files.(fstest.MapFS)["channels/staging/holds/all.yaml"] = &fstest.MapFile{}
+			},
+			d: edits.HoldAll{Reason: "incident 512"},
+			want: "hold all channels\n\nincident 512\n+ channels/staging/holds/all.yaml\nreason: incident 512\n" +
+				"by: Ada\ndid: hold all channels\n" +
+				"next: nothing moves anywhere except rollbacks; sluice hold --all --lift ends it",
+		},
+		"take a request back": {
+			given: requested("1.2.0"),
+			d:     edits.CancelRequest{Channel: "dedicated", Release: "1.2.0"},
+			want: "take back the request for dedicated\n+ channels/dedicated/head.yaml\nrelease: 1.0.0\ncommit: \ndigest: " +
+				string(digestOf("1.0.0")) + "\nsequence: 2\ndid: take back the request for dedicated\n" +
+				"next: the channel goes on by itself; sluice why dedicated",
+		},
+		"take a request back: for another release": {
+			given: requested("1.2.0"),
+			d:     edits.CancelRequest{Channel: "dedicated", Release: "1.1.0"},
+			want: "error: Grace asked for 1.2.0 there, and not for 1.1.0\n" +
+				"next: sluice promote dedicated --cancel takes that back",
+		},
 		"resume: the person's halt first": {
 			given: held("a", edits.HaltID),
 			d:     edits.Resume{Channel: "dedicated", Reason: "fixed"},
@@ -358,6 +404,45 @@ func TestReleaseDecisions(t *testing.T) {
 				"\nreason: odd\nby: Ada\ndid: quarantine 1.2.0\n" +
 				"next: no channel takes it; lift it with sluice quarantine 1.2.0 --lift",
 		},
+		"quarantine: where all channels are kept from it": {
+			given: quarantined("1.0.0"),
+			d:     edits.Quarantine{Release: "1.0.0", Channels: []string{"dedicated"}, Reason: "odd"},
+			want: "unchanged: quarantine 1.0.0 in dedicated: all channels are kept from it already: slow (Grace); " +
+				"sluice rollback CHANNEL --reason WHY takes one back that runs it",
+		},
+		"quarantine: in one more channel": {
+			given: quarantined("1.2.0", "staging"),
+			d:     edits.Quarantine{Release: "1.2.0", Channels: []string{"dedicated"}, Reason: "odd"},
+			want: "quarantine 1.2.0 in dedicated\n\nodd\n+ quarantine/1.2.0.yaml\ndigest: " +
+				string(digestOf("1.2.0")) + "\nchannels:\n    - dedicated\n    - staging\n" +
+				"reason: 'odd; before: slow (Grace) (staging)'\nby: Ada\ndid: quarantine 1.2.0 in dedicated\n" +
+				"next: no channel takes it; lift it with sluice quarantine 1.2.0 --lift",
+		},
+		"lift a quarantine: in one channel of two": {
+			given: quarantined("1.2.0", "dedicated", "staging"),
+			d:     edits.LiftQuarantine{Release: "1.2.0", Channels: []string{"staging"}, Reason: "tried"},
+			want: "lift the quarantine of 1.2.0 in staging\n\ntried\n+ quarantine/1.2.0.yaml\ndigest: " +
+				string(digestOf("1.2.0")) + "\nchannels:\n    - dedicated\nreason: slow\nby: Grace\n" +
+				"did: lift the quarantine of 1.2.0 in staging\nnext: it is a candidate again where it was accepted",
+		},
+		"lift a quarantine: in the last channel": {
+			given: quarantined("1.2.0", "staging"),
+			d:     edits.LiftQuarantine{Release: "1.2.0", Channels: []string{"staging"}},
+			want: "lift the quarantine of 1.2.0 in staging\n- quarantine/1.2.0.yaml\n" +
+				"did: lift the quarantine of 1.2.0 in staging\nnext: it is a candidate again where it was accepted",
+		},
+		"lift a quarantine: in one channel of all": {
+			given: quarantined("1.2.0"),
+			d:     edits.LiftQuarantine{Release: "1.2.0", Channels: []string{"staging"}},
+			want: "error: all channels are kept from it, and not single ones: slow (Grace)\n" +
+				"next: sluice quarantine 1.2.0 --lift ends that in all; then quarantine it in some, by --channel",
+		},
+		"lift a quarantine: in a channel that may take it": {
+			given: quarantined("1.2.0", "dedicated"),
+			d:     edits.LiftQuarantine{Release: "1.2.0", Channels: []string{"staging"}},
+			want: "error: it is not quarantined in staging, but in dedicated\n" +
+				"next: sluice why 1.2.0 shows where it is",
+		},
 		"lift a quarantine": {
 			d: edits.LiftQuarantine{Release: "0.9.0"},
 			want: "lift the quarantine of 0.9.0\n- quarantine/0.9.0.yaml\ndid: lift the quarantine of 0.9.0\n" +
@@ -369,12 +454,42 @@ func TestReleaseDecisions(t *testing.T) {
 				"next: sluice status shows what holds",
 		},
 		"add a cell": {
+			given: parameters,
 			d: edits.AddCell{Name: "initech", Channel: "dedicated", Profile: "small",
 				Values: map[string]string{"replicas": "3", "domain": "initech.example"},
 				Labels: map[string]string{"region": "eu"}},
 			want: "add cell initech to dedicated\n+ cells/initech/cell.yaml\napiVersion: sluice/v1\nkind: Cell\n" +
 				"channel: dedicated\nprofile: small\nlabels:\n    region: eu\nvalues:\n    domain: initech.example\n" +
 				"    replicas: 3\ndid: add cell initech to dedicated",
+		},
+		"add a cell: its values are of their parameters' types": {
+			given: parameters,
+			d: edits.AddCell{Name: "initech", Channel: "dedicated", Values: map[string]string{"tenant": "0123",
+				"replicas": "3", "domain": "true", "later": "1.10"}},
+			want: "add cell initech to dedicated\n+ cells/initech/cell.yaml\napiVersion: sluice/v1\nkind: Cell\n" +
+				"channel: dedicated\nvalues:\n    domain: \"true\"\n    later: 1.1\n    replicas: 3\n    tenant: \"0123\"\n" +
+				"did: add cell initech to dedicated\nwarning: cells/initech/cell.yaml: warning: later is no parameter of 1.0.0 " +
+				"or a later release yet",
+		},
+		"add a cell: a value that no release takes": {
+			given: parameters,
+			d:     edits.AddCell{Name: "initech", Channel: "dedicated", Values: map[string]string{"replicas": "many"}},
+			want: "error: --value replicas must be a number, not many\n" +
+				"next: sluice release show 1.2.0 lists the parameters",
+		},
+		"change a cell: a value that its owner sets": {
+			given: parameters,
+			d:     edits.ChangeCell{Name: "acme", Values: map[string]string{"license": "x"}},
+			want: "error: --value license is set in the cell only: remove it here\n" +
+				"next: sluice release show 1.2.0 lists the parameters",
+		},
+		"change a cell: a value as text, and a name with a mistake": {
+			given: parameters,
+			d:     edits.ChangeCell{Name: "acme", Values: map[string]string{"tenant": "2026-01-01", "replica": "3"}},
+			want: "edit cell acme\n+ cells/acme/cell.yaml\nchannel: dedicated\nvalues:\n  replica: 3\n" +
+				"  tenant: \"2026-01-01\"\ndid: edit cell acme\nnext: sluice why acme shows what it gets\n" +
+				"warning: cells/acme/cell.yaml: warning: replica is no parameter of 1.0.0 or a later release yet; " +
+				"did you mean replicas?",
 		},
 		"add a cell: there": {
 			d:    edits.AddCell{Name: "acme", Channel: "dedicated"},
@@ -476,6 +591,39 @@ func held(ids ...string) func(*edits.Releases) {
 	}
 }
 
+// parameters gives the releases from 1.0.0 on parameters; only the newest has domain.
+func parameters(s *edits.Releases) {
+	for _, version := range []string{"1.0.0", "1.1.0", "1.2.0"} {
+		s.Desired.Releases[version].Parameters = map[string]releases.Parameter{"tenant": {Type: "string"},
+			"replicas": {Type: "integer"}, "license": {Type: "string", Owner: releases.OwnerCell}}
+	}
+	s.Desired.Releases["1.2.0"].Parameters["domain"] = releases.Parameter{Type: "string"}
+}
+
+// heldCells holds some cells of dedicated, and the channel as a whole too.
+func heldCells(names ...string) func(*edits.Releases) {
+	return func(s *edits.Releases) {
+		s.Desired.Channels["dedicated"].CellHolds = []channels.Hold{{ID: "cells", Cells: names}}
+		s.Desired.Channels["dedicated"].Holds = []channels.Hold{{ID: "whole"}}
+	}
+}
+
+// quarantined keeps some channels from a release; none: all.
+func quarantined(version string, names ...string) func(*edits.Releases) {
+	return func(s *edits.Releases) {
+		s.Desired.Quarantine = append(s.Desired.Quarantine, channels.Quarantine{Release: version,
+			Digest: digestOf(version), Channels: names, Reason: "slow", By: "Grace"})
+		s.Files.(fstest.MapFS)["quarantine/"+version+".yaml"] = &fstest.MapFile{}
+	}
+}
+
+// requested is Grace's request for a release in dedicated.
+func requested(version string) func(*edits.Releases) {
+	return func(s *edits.Releases) {
+		s.Desired.Channels["dedicated"].Request = &plan.Request{Release: version, By: "Grace"}
+	}
+}
+
 func TestCut(t *testing.T) {
 	version, err := releases.ParseVersion("1.3.0")
 	if err != nil {
@@ -497,6 +645,21 @@ func TestCut(t *testing.T) {
 		if !strings.Contains(got, part) {
 			t.Errorf("got\n%s\nwithout\n%s", got, part)
 		}
+	}
+	s.Desired.Channels["staging"].Holds = []channels.Hold{{ID: "a"}}
+	if got := decided(edits.Decide(d, s, ada, noon)); !strings.Contains(got,
+		"next: the engine promotes it to staging once that is no longer held; sluice why staging shows by whom") {
+		t.Errorf("where staging is held: got\n%s", got)
+	}
+	lower, err := releases.ParseVersion("1.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	below, _ := edits.NewCut(lower, map[string][]byte{"kustomization.yaml": content["kustomization.yaml"],
+		"release.yaml": []byte(strings.ReplaceAll(manifest, "1.3.0", "1.0.1"))}, "")
+	if got := decided(edits.Decide(below, s, ada, noon)); !strings.Contains(got,
+		"next: no channel takes it by itself, for staging runs 1.1.0: cut it again under a greater version") {
+		t.Errorf("below every head: got\n%s", got)
 	}
 	candidate, err := releases.ParseVersion("1.4.0-rc.1")
 	if err != nil {

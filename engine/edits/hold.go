@@ -69,7 +69,8 @@ func (h Hold) Edit(s *Releases, by Person, now time.Time) (Edit, error) {
 // LiftHold ends a hold.
 type LiftHold struct {
 	Channel string
-	ID      string // empty: the only one
+	ID      string   // empty: the only one
+	Cells   []string // only a hold of just these cells; none: any hold
 	Reason  string
 }
 
@@ -80,8 +81,15 @@ func (l LiftHold) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	if err != nil {
 		return Edit{}, err
 	}
-	ids := holdIDs(slices.Concat(c.Holds, c.CellHolds))
+	holds := slices.Concat(c.Holds, c.CellHolds)
+	if len(l.Cells) > 0 {
+		holds = slices.DeleteFunc(holds, func(h channels.Hold) bool { return !sameNames(h.Cells, l.Cells) })
+	}
+	ids := holdIDs(holds)
 	switch {
+	case len(ids) == 0 && len(l.Cells) > 0:
+		return Edit{}, Fail(fmt.Errorf("%s has no hold of just %s", l.Channel, strings.Join(l.Cells, ", ")),
+			"sluice why %s shows the holds of a cell, and what lifts each", l.Cells[0])
 	case len(ids) == 0:
 		return Edit{}, Fail(fmt.Errorf("%s has no hold", l.Channel), "sluice why %s shows what it waits for", l.Channel)
 	case l.ID == "" && len(ids) > 1:
@@ -94,6 +102,12 @@ func (l LiftHold) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	}
 	return Edit{Files: singleFile(holdFile(l.Channel, l.ID), nil),
 		Next: "it continues as its gates allow; sluice why " + l.Channel}, nil
+}
+
+// sameNames reports whether two lists have the same names, in whatever order.
+func sameNames(a, b []string) bool {
+	sorted := func(names []string) []string { return slices.Compact(slices.Sorted(slices.Values(names))) }
+	return slices.Equal(sorted(a), sorted(b))
 }
 
 func holdIDs(holds []channels.Hold) (ids []string) {
@@ -178,9 +192,9 @@ func (h HoldAll) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
 		return Edit{}, err
 	}
 	files := map[string][]byte{}
-	for _, name := range s.Desired.Order {
-		if file := holdFile(name, AllID); !exists(s.Files, file) {
-			files[file] = data
+	for _, name := range s.Desired.Order { // a hold of that ID that is for some cells only is replaced
+		if !slices.Contains(holdIDs(s.Desired.Channels[name].Holds), AllID) {
+			files[holdFile(name, AllID)] = data
 		}
 	}
 	if len(s.Desired.Order) == 0 {

@@ -32,7 +32,8 @@ func (p Promote) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	if err != nil {
 		return Edit{}, err
 	}
-	if _, err := s.Release(p.Release); err != nil {
+	r, err := s.Release(p.Release)
+	if err != nil {
 		return Edit{}, err
 	}
 	if c.Request != nil && c.Request.Release == p.Release ||
@@ -42,11 +43,20 @@ func (p Promote) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	}
 	files, err := requestHead(s.Files, p.Channel, p.Release)
 	next := "the engine answers; sluice why " + p.Channel + " shows what it waits for"
+	if isPassed(c, r.Version) {
+		next = fmt.Sprintf("it is below %s, which %s runs: the engine takes this for a rollback, and holds the channel; "+
+			"sluice promote %s --cancel takes it back as long as it is not answered", c.Effective.Release, p.Channel,
+			p.Channel)
+	}
 	return Edit{Files: files, Summary: "ask to " + subject, Next: next}, err
 }
 
 // CancelRequest takes back a request that the engine has not answered: head.yaml becomes what the engine wrote last.
-type CancelRequest struct{ Channel, Reason string }
+type CancelRequest struct {
+	Channel string
+	Release string // that is meant; empty: whatever is requested
+	Reason  string
+}
 
 func (c CancelRequest) Message() (subject, body string) {
 	return "take back the request for " + c.Channel, c.Reason
@@ -60,6 +70,10 @@ func (c CancelRequest) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	if at.Request == nil {
 		return Edit{}, Fail(fmt.Errorf("nothing is requested for %s, or the engine has answered it", c.Channel),
 			"sluice log %s shows what happened", c.Channel)
+	}
+	if c.Release != "" && c.Release != at.Request.Release && at.Request.Fault == "" {
+		return Edit{}, Fail(fmt.Errorf("%s asked for %s there, and not for %s", at.Request.By,
+			at.Request.Release, c.Release), "sluice promote %s --cancel takes that back", c.Channel)
 	}
 	next := "the channel goes on by itself; sluice why " + c.Channel
 	return Edit{Files: singleFile(path.Join(channels.Dir, c.Channel, "head.yaml"), at.HeadFile()), Next: next}, nil

@@ -5,13 +5,11 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"slices"
 	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
 
-	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/internal/overlay"
 	"github.com/sluice-cd/sluice/releases"
@@ -81,13 +79,18 @@ func nextAfterCut(d *plan.Desired, version releases.Version) string {
 	if version.IsPrerelease() && !d.TakesPrereleases() {
 		return "no channel takes pre-releases: `prereleases: true` in a channel.yaml lets its channel take them"
 	}
-	var auto, manual []string
+	var auto, held, manual, passed []string
 	for _, name := range d.Order {
-		if p := d.Channels[name].Policy; p != nil && len(p.After) == 0 {
+		c := d.Channels[name]
+		if p := c.Policy; p != nil && len(p.After) == 0 {
 			switch {
 			case version.IsPrerelease() && !p.Prereleases:
+			case isPassed(c, version):
+				passed = append(passed, name+" runs "+c.Effective.Release)
 			case p.Promote == "manual":
 				manual = append(manual, name)
+			case len(c.Holds) > 0:
+				held = append(held, name)
 			default:
 				auto = append(auto, name)
 			}
@@ -97,10 +100,25 @@ func nextAfterCut(d *plan.Desired, version releases.Version) string {
 	case len(auto) > 0:
 		return fmt.Sprintf("the engine promotes it to %s; sluice why %s shows its progress",
 			strings.Join(auto, " and "), auto[0])
+	case len(held) > 0:
+		return fmt.Sprintf("the engine promotes it to %s once that is no longer held; sluice why %s shows by whom",
+			strings.Join(held, " and "), held[0])
 	case len(manual) > 0:
 		return fmt.Sprintf("sluice promote %s --to %s", version, manual[0])
+	case len(passed) > 0:
+		return fmt.Sprintf("no channel takes it by itself, for %s: cut it again under a greater version, or take it "+
+			"into a channel that runs less: sluice hotfix %s --to CHANNEL --reason WHY", strings.Join(passed, " and "), version)
 	}
 	return "no channel takes new releases: a channel without `after` would"
+}
+
+// isPassed reports whether a channel runs a greater version, so that it does not take this one by itself.
+func isPassed(c *plan.Channel, version releases.Version) bool {
+	if c.Effective == nil {
+		return false
+	}
+	head, err := releases.ParseVersion(c.Effective.Release)
+	return err == nil && version.Less(head)
 }
 
 // Prune removes old releases, and leaves a tombstone for each. Its snapshot must have every release loaded.
@@ -171,65 +189,4 @@ func (p Prune) obsolete(d *plan.Desired) (obsolete []string) {
 		}
 	}
 	return obsolete
-}
-
-// Quarantine keeps a release out of channels.
-type Quarantine struct {
-	Release  string
-	Channels []string // none: all
-	Reason   string
-}
-
-func quarantineFile(version string) string { return path.Join(channels.QuarantineDir, version+".yaml") }
-
-func (q Quarantine) Message() (subject, body string) {
-	subject = "quarantine " + q.Release
-	if len(q.Channels) > 0 {
-		subject += " in " + strings.Join(q.Channels, ", ")
-	}
-	return subject, q.Reason
-}
-
-// Edit writes the quarantine, even of a release with faults.
-func (q Quarantine) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
-	for _, name := range q.Channels {
-		if _, err := s.Channel(name); err != nil {
-			return Edit{}, err
-		}
-	}
-	r := s.Desired.Releases[q.Release]
-	if r == nil {
-		_, err := s.Release(q.Release)
-		return Edit{}, err
-	}
-	var running []string
-	for _, name := range s.Desired.Order {
-		if e := s.Desired.Channels[name].Effective; e != nil && e.Release == q.Release &&
-			(len(q.Channels) == 0 || slices.Contains(q.Channels, name)) {
-			running = append(running, name)
-		}
-	}
-	next := "no channel takes it; lift it with sluice quarantine " + q.Release + " --lift"
-	if len(running) > 0 {
-		next = fmt.Sprintf("%s runs it: where onFailure is rollback it rolls back by itself; see sluice status",
-			strings.Join(running, ", "))
-	}
-	data, err := yaml.Marshal(channels.Quarantine{Digest: r.Digest, Channels: q.Channels, Reason: q.Reason,
-		By: by.Name})
-	return Edit{Files: singleFile(quarantineFile(q.Release), data), Next: next}, err
-}
-
-// LiftQuarantine ends the quarantine of a release.
-type LiftQuarantine struct{ Release, Reason string }
-
-func (l LiftQuarantine) Message() (subject, body string) {
-	return "lift the quarantine of " + l.Release, l.Reason
-}
-
-func (l LiftQuarantine) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
-	file := quarantineFile(l.Release)
-	if !exists(s.Files, file) {
-		return Edit{}, Fail(fmt.Errorf("it is not quarantined: there is no %s", file), "sluice status shows what holds")
-	}
-	return Edit{Files: singleFile(file, nil), Next: "it is a candidate again where it was accepted"}, nil
 }

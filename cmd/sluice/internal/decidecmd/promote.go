@@ -44,12 +44,14 @@ as the engine has not answered it.`,
 			case cancel && (wait || d.Channel != "" && len(args) == 2):
 				return cli.UsageError(cmd, "--cancel takes the channel alone")
 			case cancel:
-				channel := args[0] // the form that asked is accepted too: V --to CHANNEL, CHANNEL V
+				// The form that asked is accepted too: V --to CHANNEL, CHANNEL V. It takes back no other request.
+				undo := edits.CancelRequest{Channel: args[0], Reason: d.Reason}
 				if d.Channel != "" {
-					channel = d.Channel
+					undo.Channel, undo.Release = d.Channel, args[0]
+				} else if len(args) == 2 {
+					undo.Release = args[1]
 				}
-				return cli.CommitDecision(a, cmd, a.ReleaseRepository(),
-					edits.CancelRequest{Channel: channel, Reason: d.Reason})
+				return cli.CommitDecision(a, cmd, a.ReleaseRepository(), undo)
 			case d.Channel != "" && len(args) == 2:
 				return cli.UsageError(cmd, "name the channel once: --to %s or %s", d.Channel, args[0])
 			case len(args) == 2:

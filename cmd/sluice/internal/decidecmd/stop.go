@@ -18,8 +18,9 @@ func HoldVerb(a *cli.App) *cobra.Command {
 		Short:   "Stop everything but rollbacks in a channel, until somebody lifts the hold",
 		Long: `Commits channels/CHANNEL/holds/ID.yaml: nothing is promoted or granted until the file is removed.
 With --cell, only grants to those cells stop. --lift removes the hold; its ID is needed only if
-there are several. Holds that the engine set after a rollback or a halt are lifted the same way. --all
-stops every channel in one commit, and with --lift it ends that; other holds stay.`,
+there are several (with --cell, several of just those cells). Holds that the engine set after a
+rollback or a halt are lifted the same way. --all stops every channel in one commit, and with --lift
+it ends that; other holds stay.`,
 		Example: `  sluice hold dedicated --reason "incident 512"
   sluice hold dedicated --cell acme --reason "their trade fair"
   sluice hold dedicated --lift
@@ -36,12 +37,14 @@ stops every channel in one commit, and with --lift it ends that; other holds sta
 			}
 			d.Channel = args[0]
 			switch {
-			case lift && len(args) == 2:
-				return cli.CommitDecision(a, cmd, a.ReleaseRepository(),
-					edits.LiftHold{Channel: d.Channel, ID: args[1], Reason: d.Reason})
+			case lift && len(args) == 2 && d.ID != "" && d.ID != args[1]:
+				return cli.UsageError(cmd, "name one hold: %s or --id %s", args[1], d.ID)
 			case lift:
+				if len(args) == 2 {
+					d.ID = args[1]
+				}
 				return cli.CommitDecision(a, cmd, a.ReleaseRepository(),
-					edits.LiftHold{Channel: d.Channel, ID: d.ID, Reason: d.Reason})
+					edits.LiftHold{Channel: d.Channel, ID: d.ID, Cells: d.Cells, Reason: d.Reason})
 			case len(args) == 2:
 				return cli.UsageError(cmd, "unexpected argument %q; to lift a hold: --lift", args[1])
 			case d.Reason == "":
@@ -108,9 +111,12 @@ now, and drops those to come.`,
 			if d.Until, err = cli.ParseInstant(until, d.From); err != nil {
 				return cli.UsageError(cmd, "--until %w", err)
 			}
-			if !d.From.Before(d.Until) {
+			switch {
+			case !d.From.Before(d.Until):
 				return cli.UsageError(cmd, "--until %s is not after --from %s", cli.FormatTime(d.Until),
 					cli.FormatTime(d.From))
+			case d.Until.Before(time.Now()):
+				return cli.UsageError(cmd, "--until %s has passed: the freeze would stop nothing", cli.FormatTime(d.Until))
 			}
 			return cli.CommitDecision(a, cmd, a.ReleaseRepository(), d)
 		},
@@ -154,7 +160,8 @@ func QuarantineVerb(a *cli.App) *cobra.Command {
 		Short:   "Keep a release out of all channels, or of some",
 		Long: `Commits quarantine/V.yaml: from then on no channel (or none named by --channel) takes the release,
 and no cell is granted it. Channels that run it and have "onFailure: rollback" go back to their last
-good release.`,
+good release. --channel adds to the channels that are kept from it already, and with --lift ends the
+quarantine in those alone.`,
 		Example: `  sluice quarantine 2026.11.2 --reason "loses workspaces"
   sluice quarantine 2026.11.2 --lift`,
 		Args: cli.ArgumentCount(1, 1, "V, the release's version,"),
@@ -162,7 +169,7 @@ good release.`,
 			switch d.Release = args[0]; {
 			case lift:
 				return cli.CommitDecision(a, cmd, a.ReleaseRepository(),
-					edits.LiftQuarantine{Release: d.Release, Reason: d.Reason})
+					edits.LiftQuarantine{Release: d.Release, Channels: d.Channels, Reason: d.Reason})
 			case d.Reason == "":
 				return cli.UsageError(cmd, "--reason is missing")
 			}
@@ -171,7 +178,7 @@ good release.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&d.Reason, "reason", "", "reason, shown to everyone it affects")
-	f.StringSliceVar(&d.Channels, "channel", nil, "quarantine only in this `CHANNEL`; may be repeated")
+	f.StringSliceVar(&d.Channels, "channel", nil, "only in this `CHANNEL`; may be repeated")
 	f.BoolVar(&lift, "lift", false, "end the quarantine")
 	return cmd
 }
