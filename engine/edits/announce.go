@@ -49,7 +49,7 @@ func (a Announce) Edit(s *Flags, _ Person, now time.Time) (Edit, error) {
 	}
 	at := repository.LocalTime{}
 	if a.At != "" {
-		if at, err = parseFutureTime(a.At, zone, now); err != nil {
+		if at, err = parseFutureTime(a.ID, a.At, zone, now); err != nil {
 			return Edit{}, err
 		}
 	}
@@ -111,6 +111,9 @@ func (p PublishAnnouncement) Edit(s *Flags, _ Person, now time.Time) (Edit, erro
 		next = "only channels without a time of their own follow; these keep theirs, from channels in " +
 			announcementFile(p.ID) + ": " + strings.Join(own, ", ") + "; " + next
 	}
+	if slices.ContainsFunc(s.Tree.Overrides, holdsOf(p.ID)) {
+		next = fmt.Sprintf("it is held, and not published before sluice announce hold %s --lift; %s", p.ID, next)
+	}
 	return Edit{Files: files, Next: next}, err
 }
 
@@ -137,7 +140,7 @@ func (p PublishAnnouncement) fields(s *Flags, old *repository.Announcement, now 
 	}
 	when := repository.LatestTime(now.In(zone)) // to publish now is at once, whatever hour the clocks repeat
 	if p.At != "" {
-		if when, err = parseFutureTime(p.At, zone, now); err != nil {
+		if when, err = parseFutureTime(p.ID, p.At, zone, now); err != nil {
 			return nil, err
 		}
 		before, err := s.loadZone(old.Zone)
@@ -214,8 +217,8 @@ func (s *Flags) loadZone(name string) (*time.Location, error) {
 	return zone, nil
 }
 
-// parseFutureTime parses a time in the future, as clocks in zone show it.
-func parseFutureTime(text string, zone *time.Location, now time.Time) (repository.LocalTime, error) {
+// parseFutureTime parses a time in the future for an announcement, as clocks in zone show it.
+func parseFutureTime(id, text string, zone *time.Location, now time.Time) (repository.LocalTime, error) {
 	var at repository.LocalTime
 	instant, err := time.Parse(time.RFC3339, text) // RFC 3339 has an offset
 	if err == nil {
@@ -226,7 +229,7 @@ func parseFutureTime(text string, zone *time.Location, now time.Time) (repositor
 	}
 	if now = now.In(zone); !isLater(at, repository.LocalTimeOf(now)) {
 		return at, Fail(fmt.Errorf("--at %s has passed: it is %s in %s", at, repository.LocalTimeOf(now), zone),
-			"give a future time; to publish at once: sluice announce publish --now")
+			"give a future time, or leave --at out; to publish at once: sluice announce publish %s --now", id)
 	}
 	return at, nil
 }

@@ -183,7 +183,8 @@ func (s *Flags) nextAfterFlag(key, feature string) string {
 		return "cells of entry channels get it at the next poll, " +
 			"other cells once entry channels have served it for a while; sluice flag show " + key
 	case len(announcing) == 0:
-		return fmt.Sprintf("it stays off until its feature is announced: sluice announce new ID --feature %s", feature)
+		return fmt.Sprintf("it stays off until its feature is announced: sluice announce new ID --title TITLE --feature %s",
+			feature)
 	}
 	return fmt.Sprintf("cells of entry channels get it at the next poll; "+
 		"where %s is approved, the approved version stays until: sluice announce approve %s",

@@ -91,7 +91,7 @@ func TestFlagDecisions(t *testing.T) {
 		},
 		"set no flag": {
 			d: edits.SetFlag{Key: "limits", Flag: edits.Flag{State: "ENABLED"}},
-			want: "error: there is no flag \"limits\"\n" +
+			want: "error: there is no flag \"limits\"; did you mean limit?\n" +
 				"next: sluice flag list; or make it: sluice flag set limits --new",
 		},
 		"set a flag wrongly": {
@@ -106,7 +106,7 @@ func TestFlagDecisions(t *testing.T) {
 				"  dark:\n    state: ENABLED\n    variants:\n      \"on\": true\n      \"off\": false\n" +
 				"    defaultVariant: \"on\"\n    metadata:\n      feature: looks\n      \"off\": \"off\"\n" +
 				"did: make flag dark\n" +
-				"next: it stays off until its feature is announced: sluice announce new ID --feature looks",
+				"next: it stays off until its feature is announced: sluice announce new ID --title TITLE --feature looks",
 		},
 		"make a flag of other variants": {
 			d: edits.NewFlag{Key: "theme", File: "flags/looks.json",
@@ -178,7 +178,7 @@ func TestFlagDecisions(t *testing.T) {
 		"announce: too late": {
 			d: edits.Announce{ID: "ssh", Title: "SSH", At: "2026-11-24 12:30", Features: []string{"ssh"}},
 			want: "error: --at 2026-11-24T12:30:00 has passed: it is 2026-11-24T13:00:00 in Europe/Berlin\n" +
-				"next: give a future time; to publish at once: sluice announce publish --now",
+				"next: give a future time, or leave --at out; to publish at once: sluice announce publish ssh --now",
 		},
 		"announce: no zone": {
 			d:    edits.Announce{ID: "ssh", Title: "SSH", Zone: "Mars", Features: []string{"ssh"}},
@@ -207,6 +207,16 @@ func TestFlagDecisions(t *testing.T) {
 				"next: the text is new: sluice announce approve classes; " +
 				"sluice announce show classes shows its progress",
 		},
+		"publish now: while it is held": {
+			more: hold,
+			d:    edits.PublishAnnouncement{ID: "classes"},
+			want: "publish the announcement classes now\n+ announcements/classes.yaml\n" +
+				"apiVersion: sluice/v1\nkind: Announcement\ntitle: Classes\n" +
+				"publishAt: 2026-11-24T13:00:00 # a Tuesday\nfeatures: [classes]\nnow: true\n" +
+				"did: publish the announcement classes now\n" +
+				"next: it is held, and not published before sluice announce hold classes --lift; the text is new: " +
+				"sluice announce approve classes; sluice announce show classes shows its progress",
+		},
 		"publish: its time has passed": {
 			more: map[string]string{"announcements/classes.yaml": "apiVersion: sluice/v1\nkind: Announcement\n" +
 				"title: Classes\npublishAt: 2026-11-01T10:00:00\nfeatures: [classes]\n"},
@@ -232,6 +242,11 @@ func TestFlagDecisions(t *testing.T) {
 			want: "hold the announcement classes\n\ndocs\n+ overrides/hold-classes.yaml\napiVersion: sluice/v1\n" +
 				"kind: Hold\nannouncement: classes\nreason: docs\nby: Ada\ndid: hold the announcement classes\n" +
 				"next: it is not published until sluice announce hold classes --lift",
+		},
+		"hold an announcement that is cancelled": {
+			more: map[string]string{"announcements/classes.yaml": classes + "cancelled: later\n"},
+			d:    edits.HoldAnnouncement{ID: "classes", Reason: "docs"},
+			want: "error: it is cancelled: later\nnext: write another: sluice announce new",
 		},
 		"lift an announcement": {
 			more: hold,

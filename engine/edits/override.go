@@ -103,7 +103,11 @@ func holdsOf(id string) func(repository.Override) bool {
 }
 
 func (h HoldAnnouncement) Edit(s *Flags, by Person, _ time.Time) (Edit, error) {
-	if _, err := s.Announcement(h.ID); err != nil {
+	announced, err := s.Announcement(h.ID)
+	if err == nil {
+		err = refuseEnded(announced)
+	}
+	if err != nil {
 		return Edit{}, err
 	}
 	if slices.ContainsFunc(s.Tree.Overrides, holdsOf(h.ID)) {
@@ -112,7 +116,7 @@ func (h HoldAnnouncement) Edit(s *Flags, by Person, _ time.Time) (Edit, error) {
 	next := fmt.Sprintf("it is not published until sluice announce hold %s --lift", h.ID)
 	if s.isPublished(h.ID) {
 		next = fmt.Sprintf("where it is already published, a hold has no effect: "+
-			"sluice flag kill KEY, or sluice announce cancel %s", h.ID)
+			"sluice flag kill KEY --reason WHY, or sluice announce cancel %s --reason WHY", h.ID)
 	}
 	files, err := overrideFiles("hold-"+h.ID, repository.Override{Kind: repository.Hold, Announcement: h.ID,
 		Reason: h.Reason, By: by.Name})

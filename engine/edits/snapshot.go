@@ -181,8 +181,8 @@ func (s *Flags) Definition(key string) (*flags.Definition, error) {
 		return nil, Fail(fmt.Errorf("there is no flag %q among those that could be read; the first fault is %s", key,
 			broken[0]), "sluice flag lint lists all of them")
 	}
-	return nil, Fail(fmt.Errorf("there is no flag %q", key), "sluice flag list; or make it: sluice flag set %s --new",
-		key)
+	return nil, Fail(fmt.Errorf("there is no flag %q%s", key, words.DidYouMean(key, sortedKeys(s.Tree.Flags))),
+		"sluice flag list; or make it: sluice flag set %s --new", key)
 }
 
 // Announcement returns an announcement by id.
@@ -196,7 +196,8 @@ func (s *Flags) Announcement(id string) (*repository.Announcement, error) {
 			return nil, Fail(errors.New(f.String()), "mend it; sluice flag lint lists all faults")
 		}
 	}
-	return nil, Fail(fmt.Errorf("there is no announcement %q", id), "there are: %s",
+	return nil, Fail(fmt.Errorf("there is no announcement %q%s", id,
+		words.DidYouMean(id, sortedKeys(s.Tree.Announcements))), "there are: %s",
 		joinOrDash(sortedKeys(s.Tree.Announcements), ", "))
 }
 
