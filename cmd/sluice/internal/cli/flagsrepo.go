@@ -48,7 +48,7 @@ func (a *App) FindFlagsLocation(ctx context.Context, cmd *cobra.Command) (Locati
 			"name the flags repository: --flags-repo FOLDER-OR-URL, or set SLUICE_FLAGS_REPO; sluice flag init "+
 				"makes one")
 	}
-	return a.FlagsLocation(address), nil
+	return withFollowedBranch(a, ctx, a.FlagsLocation(address)), nil
 }
 
 func (a *App) OpenFlags(ctx context.Context, cmd *cobra.Command) (*OpenRepository, error) {

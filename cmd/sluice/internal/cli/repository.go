@@ -78,7 +78,7 @@ func withFollowedBranch(a *App, ctx context.Context, at Location) Location {
 	_, gone := a.RunGit(ctx, at.Address, "rev-parse", "--verify", "--quiet", "refs/heads/"+followed)
 	if gone != nil && detached == nil { // renamed: the engine goes on with the branch that HEAD names now (R61)
 		at.branchNote = fmt.Sprintf("%s has no branch %s any more, which the engine followed; this goes to %s, "+
-			"which is checked out (--branch names another)", at.Address, followed, head)
+			"which is checked out (%s names another)", at.Address, followed, head, at.branchFlag())
 		return at
 	}
 	if detached != nil {
@@ -86,8 +86,16 @@ func withFollowedBranch(a *App, ctx context.Context, at Location) Location {
 	}
 	at.followed = followed
 	at.branchNote = fmt.Sprintf("%s has %s checked out; this goes to %s, the branch that the engine follows "+
-		"(--branch names another)", at.Address, head, followed)
+		"(%s names another)", at.Address, head, followed, at.branchFlag())
 	return at
+}
+
+// branchFlag returns the flag that names the branch, for messages.
+func (at Location) branchFlag() string {
+	if at.layout == gitrepo.FlagsLayout {
+		return "--flags-branch"
+	}
+	return "--branch"
 }
 
 // RecordFollowedBranch keeps, in the configuration of a folder with a worktree, which branch the engine follows, so

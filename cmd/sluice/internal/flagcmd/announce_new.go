@@ -67,7 +67,34 @@ func createAnnouncement(a *cli.App, cmd *cobra.Command, id string, n announceOpt
 	if err != nil {
 		return err
 	}
+	if err := checkPlaces(a, cmd, n.namedChannels(), n.namedCells()); err != nil {
+		return fmt.Errorf("announce %s: %w", id, err)
+	}
 	return cli.CommitDecision(a, cmd, a.FlagsRepository(), d)
+}
+
+// namedChannels returns the channels that --in and --cells name.
+func (n *announceOptions) namedChannels() (names []string) {
+	for _, text := range n.channels {
+		name, _, _ := strings.Cut(text, "=")
+		names = append(names, name)
+	}
+	for _, text := range n.cells {
+		if name, ok := strings.CutPrefix(text, "channel="); ok {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// namedCells returns the cells that --cells names.
+func (n *announceOptions) namedCells() (names []string) {
+	for _, text := range n.cells {
+		if !strings.Contains(text, "=") {
+			names = append(names, text)
+		}
+	}
+	return names
 }
 
 func announcementFromOptions(a *cli.App, cmd *cobra.Command, id string,

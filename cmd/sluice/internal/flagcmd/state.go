@@ -65,6 +65,29 @@ func namedReleasesView(ctx context.Context, a *cli.App, cmd *cobra.Command) (*vi
 	return a.LocalView(ctx, cmd, true)
 }
 
+// checkPlaces refuses a channel or a cell that the release repository does not have, if one is named and can be read: a
+// flags repository takes any name, and serves no cell by it.
+func checkPlaces(a *cli.App, cmd *cobra.Command, channels, cells []string) error {
+	if a.Repo == "" && a.Getenv("SLUICE_REPO") == "" {
+		return nil
+	}
+	s, err := a.ReleaseRepository().ReadSnapshot(cmd.Context(), a, cmd)
+	if err != nil {
+		return nil //nolint:nilerr // what is decided goes to the flags repository
+	}
+	for _, name := range channels {
+		if _, err := s.Channel(name); err != nil {
+			return err
+		}
+	}
+	for _, name := range cells {
+		if _, err := s.Cell(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // knownChannels returns the channels for which the engine has written to the flags repository; such channels
 // have an upstream.
 func knownChannels(s *edits.Flags) (all []announce.Channel) {

@@ -50,6 +50,7 @@ func openAnnouncer(a *cli.App, cmd *cobra.Command, e *runningEngine, r engineOpt
 		repo.Close()
 		return nil, err
 	}
+	cli.RecordFollowedBranch(a, cmd.Context(), repo.Location)
 	n := &runningAnnouncer{repo: repo}
 	log := e.log.With().Str("about", "flags").Logger()
 	n.Announcer, err = announcer.New(announcer.Options{Repo: repo.Repo, Store: e.store, Engine: e.Engine, Log: log,
