@@ -102,8 +102,8 @@ func addCell(a *cli.App, cmd *cobra.Command, n edits.AddCell, file string) error
 		result.Run = fmt.Sprintf("sluice agent --cell %s --server %s --dir /srv/product", n.Name, way.address)
 	} else if err := addToken(a, cmd, &result, file); err != nil {
 		if result.Commit != "" {
-			a.Stderr.PrintLine("cell %s is committed (%s), but has no token yet; to make one: sluice cell add %s",
-				n.Name, cli.ShortID(result.Commit), n.Name)
+			a.Stderr.PrintLine("cell %s is committed (%s), but has no token yet; to make one: %s", n.Name,
+				cli.ShortID(result.Commit), cli.CompleteNext(a, "sluice cell add "+n.Name))
 		}
 		return fmt.Errorf("%s: %w", subject, err)
 	}

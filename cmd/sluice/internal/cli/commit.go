@@ -149,7 +149,7 @@ func CommitApproval[S edits.Snapshot](a *App, cmd *cobra.Command, to Repository[
 // PrintDone prints what a decision did.
 func (a *App) PrintDone(done edits.Result) error {
 	a.ReportFaults(done.Warnings)
-	done.Next = complete(a, done.Next)
+	done.Next = CompleteNext(a, done.Next)
 	encoded, err := a.PrintEncoded(done)
 	if err == nil && !encoded {
 		printSentences(a, done)

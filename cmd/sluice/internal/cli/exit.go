@@ -78,7 +78,7 @@ func (a *App) ReportError(err error) int {
 	a.ReportFaults(shown.Faults)
 	a.Stderr.PrintText("sluice: ", strings.TrimSpace(err.Error()))
 	if next != "" {
-		a.Stderr.PrintLine(nextPrefix+"%s", complete(a, next))
+		a.Stderr.PrintLine(nextPrefix+"%s", CompleteNext(a, next))
 	}
 	return exit.code
 }
@@ -117,8 +117,8 @@ func PrintFaults(a *App, faults []releases.Fault) error {
 	return nil
 }
 
-// complete returns a next step whose commands work when they are pasted.
-func complete(a *App, next string) string {
+// CompleteNext returns a next step whose commands work when they are pasted.
+func CompleteNext(a *App, next string) string {
 	if a.Complete == nil {
 		return next
 	}

@@ -45,6 +45,9 @@ unkill): --until says when somebody should look at it again, and ends nothing.`,
 				if end, err = cli.ParseInstant(until, time.Now().UTC().Truncate(time.Second)); err != nil {
 					return cli.UsageError(cmd, "--until %w", err)
 				}
+				if end.Before(time.Now()) {
+					return cli.UsageError(cmd, "--until %s has passed: give a later time", cli.FormatTime(end))
+				}
 			}
 			if !a.DryRun && a.UsesServerForFlags() {
 				return killByServer(cmd.Context(), a, args[0], peopleapi.NewKill{Reason: reason, Until: end}, wait)
@@ -65,6 +68,7 @@ unkill): --until says when somebody should look at it again, and ends nothing.`,
 type killProgress struct {
 	view.FlagKill
 	Waiting []string `json:"unconfirmedCells,omitempty"` // including offline cells
+	Unknown bool     `json:"unknownFlag,omitempty"`      // the control plane knows no such flag
 }
 
 // killByServer asks the control plane to kill a flag, and waits for cells to confirm the kill.
@@ -95,7 +99,7 @@ func killByServer(ctx context.Context, a *cli.App, key string, k peopleapi.NewKi
 	}
 	err := a.PrintResult(progress, func() {
 		confirmed := "confirmed that it is off"
-		if progress.NotOff != "" {
+		if progress.NotOff != "" || progress.Unknown {
 			confirmed = "confirmed the kill"
 		}
 		a.Stdout.PrintLine("kill %s: stored; %d of %s %s", key, progress.Confirmed,
@@ -108,12 +112,34 @@ func killByServer(ctx context.Context, a *cli.App, key string, k peopleapi.NewKi
 		if response.Warning != "" {
 			a.Stdout.PrintLine("%s", a.Stdout.Paint(cli.Yellow, response.Warning))
 		}
-		a.Stdout.PrintLine("next: the control plane commits it; sluice flag unkill %s --reason WHY lifts it", key)
+		a.Stdout.PrintLine("next: the control plane commits it; %s lifts it",
+			cli.CompleteNext(a, "sluice flag unkill "+key+" --reason WHY"))
 	})
-	if err == nil && progress.NotOff != "" {
-		err = cli.Blocked(fmt.Errorf("kill %s: it is not off: %s", key, progress.NotOff), edits.NotOffHint)
+	switch {
+	case err != nil:
+		return err
+	case progress.Unknown:
+		return cli.Blocked(fmt.Errorf("kill %s: the control plane knows no such flag%s", key, likeFlag(ctx, a, key)),
+			"if the key is misspelt, kill the right flag; sluice flag unkill %s --reason WHY takes this kill back", key)
+	case progress.NotOff != "":
+		return cli.Blocked(fmt.Errorf("kill %s: it is not off: %s", key, progress.NotOff), edits.NotOffHint)
 	}
-	return err
+	return nil
+}
+
+// likeFlag asks whether a flag of the control plane's was meant, as it ends a sentence; empty: none is alike.
+func likeFlag(ctx context.Context, a *cli.App, key string) string {
+	list, _, err := listServerFlags(ctx, a)
+	if err != nil {
+		return ""
+	}
+	var keys []string
+	for _, f := range list {
+		if f.Key != key { // which is listed, since it is killed
+			keys = append(keys, f.Key)
+		}
+	}
+	return words.DidYouMean(key, keys)
 }
 
 // fetchKillProgress returns the current progress of a kill.
@@ -126,7 +152,7 @@ func fetchKillProgress(ctx context.Context, a *cli.App, key string, which view.F
 	if i < 0 {
 		return killProgress{FlagKill: which}, nil
 	}
-	now := killProgress{FlagKill: d.Kills[i]}
+	now := killProgress{FlagKill: d.Kills[i], Unknown: !d.Defined}
 	for _, c := range d.Cells {
 		if c.State == view.FlagState(flags.Killed) && !c.Confirmed {
 			now.Waiting = append(now.Waiting, c.Cell)
@@ -166,6 +192,9 @@ features are not affected: their definitions are approved.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if d.Channel = args[0]; !edits.ValidName(d.Channel) {
 				return cli.UsageError(cmd, "%q can't be a channel's name", d.Channel)
+			}
+			if err := checkPlaces(a, cmd, args, nil); err != nil {
+				return fmt.Errorf("promote flags to %s: %w", d.Channel, err)
 			}
 			return cli.CommitDecision(a, cmd, a.FlagsRepository(), d)
 		},
