@@ -70,7 +70,7 @@ func root(a *cli.App) *cobra.Command {
 				"a password in --database can be read by everyone on this machine: put the whole address in "+
 					"SLUICE_DATABASE, or the password in PGPASSWORD")
 		}
-		if err := cmp.Or(cli.RefuseNegative(cmd),
+		if err := cmp.Or(cli.RefuseNegative(cmd), cli.RefuseAlone(cmd),
 			cli.RefuseShorter(cmd, cli.ShortestTime, "poll", "every", "timeout")); err != nil {
 			return err
 		}

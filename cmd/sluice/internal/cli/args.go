@@ -84,10 +84,24 @@ func RefuseShorter(cmd *cobra.Command, least time.Duration, names ...string) err
 	return nil
 }
 
+// RefuseAlone refuses a flag without the flag that it is about, where a verb has both: it would do nothing.
+func RefuseAlone(cmd *cobra.Command) (err error) {
+	about := map[string]string{"timeout": "wait", "every": "watch", "ramp-by": "ramp"}
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		other := cmd.Flags().Lookup(about[f.Name])
+		if other != nil && !other.Changed {
+			err = UsageError(cmd, "--%s is about --%s", f.Name, other.Name)
+		}
+	})
+	return err
+}
+
 // ArgumentCount returns a check of the number of arguments; most < 0: any number.
 func ArgumentCount(least, most int, want string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
+		case len(args) < least && least > 1:
+			return UsageError(cmd, "name %s", strings.TrimSuffix(want, ","))
 		case len(args) < least:
 			return UsageError(cmd, "%s is missing", want)
 		case most == 0 && len(args) > 0:

@@ -28,6 +28,8 @@ fixes (or --fixes) every later release must list too, until --close, which also 
 			switch {
 			case d.Channel == "":
 				return cli.UsageError(cmd, "--to CHANNEL is missing")
+			case ends != "" && (d.Reason != "" || len(d.Fixes) > 0 || d.OverrideFreeze || cmd.Flags().Changed("for")):
+				return cli.UsageError(cmd, "--close ends the lane, and says why: it takes only --to beside it")
 			case ends != "":
 				return cli.CommitDecision(a, cmd, a.ReleaseRepository(),
 					edits.CloseHotfix{Release: d.Release, Channel: d.Channel, Reason: ends})

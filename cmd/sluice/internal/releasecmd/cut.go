@@ -48,9 +48,6 @@ profile and with the values of the cells in the repository.`,
 			if c.from == "" {
 				return cli.UsageError(cmd, "--from, the folder with the kustomization, is missing")
 			}
-			if wait == "" && cmd.Flags().Changed("timeout") {
-				return cli.UsageError(cmd, "--timeout is about --wait")
-			}
 			sign = sign || key != ""
 			if err := cutRelease(a, cmd, c, sign, key); err != nil || wait == "" || a.DryRun {
 				return err
