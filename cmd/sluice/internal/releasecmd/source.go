@@ -58,7 +58,7 @@ func readSource(ctx context.Context, a *cli.App, from string) (source, error) {
 			return source{}, err
 		}
 	}
-	s := source{root: dir, files: map[string][]byte{}, origin: r.origin, dirty: r.dirty}
+	s := source{root: dir, files: map[string][]byte{}, origin: r.origin, dirty: append(r.dirty, r.outside...)}
 	for name := range r.files {
 		for !isBelow(name, s.root) {
 			s.root = filepath.Dir(s.root)
@@ -93,7 +93,9 @@ type sourceReader struct {
 	pending []string        // files and folders that kustomizations name
 	bytes   int
 	origin  releases.Source
-	dirty   []string
+	top     string   // the worktree of origin
+	dirty   []string // what differs from origin's commit there
+	outside []string // what lies elsewhere
 }
 
 // readFolder reads all files of a folder.
@@ -122,8 +124,29 @@ func (r *sourceReader) readNamed(name string) error {
 		return err
 	case info.IsDir():
 		return r.readFolder(name)
+	case !r.seen[name] && r.origin.Commit != "":
+		r.noteFile(name)
 	}
 	return r.readFile(name)
+}
+
+// noteFile notes how a single file, which git may ignore, differs from the commit.
+func (r *sourceReader) noteFile(name string) {
+	git := func(args ...string) (string, error) { return r.app.RunGit(r.ctx, filepath.Dir(name), args...) }
+	changed, err := git("--literal-pathspecs", "status", "--porcelain", "--untracked-files=all", "--ignored", "--",
+		filepath.Base(name))
+	if top, _ := git("rev-parse", "--show-toplevel"); err != nil || top != r.top {
+		r.outside = append(r.outside, name)
+		return
+	}
+	r.noteChanges(changed)
+}
+
+// noteChanges notes what git status prints.
+func (r *sourceReader) noteChanges(changed string) {
+	for line := range strings.Lines(changed) {
+		r.dirty = append(r.dirty, strings.TrimSpace(line))
+	}
 }
 
 func (r *sourceReader) readFile(file string) error {
@@ -173,6 +196,7 @@ func (r *sourceReader) listFiles(dir string) (names []string, err error) {
 		}
 		return strings.Split(strings.TrimRight(out, "\x00"), "\x00"), nil
 	}
+	r.outside = append(r.outside, dir)
 	err = filepath.WalkDir(dir, func(name string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -196,8 +220,16 @@ func (r *sourceReader) noteOrigin(git func(args ...string) (string, error)) erro
 	if err != nil {
 		return nil //nolint:nilerr // no commit yet
 	}
+	top, err := git("rev-parse", "--show-toplevel")
+	if err != nil {
+		return err
+	}
+	if r.origin.Commit != "" && top != r.top {
+		r.noteOther(git, top)
+		return nil
+	}
 	if r.origin.Commit == "" {
-		r.origin.Commit = commit
+		r.origin.Commit, r.top = commit, top
 		if origin, err := git("config", "remote.origin.url"); err == nil {
 			r.origin.Repository = cleantext.Address(origin)
 		}
@@ -206,15 +238,29 @@ func (r *sourceReader) noteOrigin(git func(args ...string) (string, error)) erro
 	if err != nil {
 		return err
 	}
-	for line := range strings.Lines(changed) {
-		r.dirty = append(r.dirty, strings.TrimSpace(line))
-	}
+	r.noteChanges(changed)
 	return nil
+}
+
+// noteOther notes a folder of another worktree. A submodule of origin's is as good as origin's own files, if it is at
+// the commit that origin's names.
+func (r *sourceReader) noteOther(git func(args ...string) (string, error), top string) {
+	within, err := git("rev-parse", "--show-superproject-working-tree")
+	changed := ""
+	if err == nil && within == r.top {
+		changed, err = r.app.RunGit(r.ctx, r.top, "--literal-pathspecs", "status", "--porcelain",
+			"--ignore-submodules=none", "--", top)
+	}
+	if err != nil || within != r.top {
+		r.outside = append(r.outside, top)
+		return
+	}
+	r.noteChanges(changed)
 }
 
 // warnDirty says that the recorded commit does not have what the release has, and marks the commit so.
 func (s *source) warnDirty(a *cli.App) {
-	if len(s.dirty) == 0 {
+	if len(s.dirty) == 0 || s.origin.Commit == "" {
 		return
 	}
 	s.origin.Commit += "-dirty"
