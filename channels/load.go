@@ -92,11 +92,16 @@ func (q Quarantine) Stops(channel, release string, digest releases.Digest) bool 
 }
 
 // Why returns why the release is quarantined, and who says so unless it is the engine.
-func (q Quarantine) Why() string {
-	if q.By == "" || q.By == EngineName {
-		return q.Reason
+func (q Quarantine) Why() string { return whyBy(q.Reason, q.By) }
+
+// Why returns why the hold is there, and who says so unless it is the engine.
+func (h Hold) Why() string { return whyBy(h.Reason, h.By) }
+
+func whyBy(reason, by string) string {
+	if by == "" || by == EngineName {
+		return reason
 	}
-	return q.Reason + " (" + q.By + ")"
+	return reason + " (" + by + ")"
 }
 
 // EngineName is what the engine calls itself where a file says by whom it is.

@@ -234,7 +234,7 @@ func vendorLines(c *plan.Channel, cell *plan.Cell) (lines []string) {
 		if slices.Contains(h.Cells, cell.Name) {
 			lines = append(lines,
 				fmt.Sprintf("a hold keeps new releases from it: %s; sluice hold %s --lift %s ends it",
-					words.OneLine(h.Reason), c.Name, h.ID))
+					words.OneLine(h.Why()), c.Name, h.ID))
 		}
 	}
 	return lines

@@ -231,7 +231,7 @@ func waitsField(c view.ChannelStatus) cli.Field {
 	var parts []string
 	colour := cli.Yellow
 	for _, h := range c.Holds {
-		parts, colour = append(parts, "hold: "+h.Reason), cli.Red
+		parts, colour = append(parts, "hold: "+h.Why()), cli.Red
 	}
 	if c.Refused != "" {
 		parts, colour = append(parts, c.Refused), cli.Red
