@@ -37,8 +37,10 @@ type World struct {
 	Signs     map[string]string // the key that signs an author's commits; the engine's author is "sluice"
 	Now       time.Time
 	Obs       plan.Observed
-	memory    plan.Memory
-	Signer    *trust.Signer // signs heads for cells; nil: nothing does
+	memory    plan.Memory                // compares all states
+	told      plan.Memory                // is told which were replaced
+	planned   map[string]*plan.CellState // that told was told of
+	Signer    *trust.Signer              // signs heads for cells; nil: nothing does
 }
 
 var Start = time.Date(2026, 11, 23, 9, 30, 0, 0, time.UTC) // a Monday
@@ -178,11 +180,35 @@ func (w *World) Plan() plan.Plan {
 // make makes a plan with and without memory of the plans before, which must be the same.
 func (w *World) make(d *plan.Desired) plan.Plan {
 	w.T.Helper()
-	p := w.memory.Make(d, &w.Obs, w.Now)
-	if want := plan.Make(d, &w.Obs, w.Now); !reflect.DeepEqual(p, want) {
-		w.T.Fatalf("at %s, with memory:\n%+v\nwithout:\n%+v", w.Now.Format(time.RFC3339), p, want)
+	want := plan.Make(d, &w.Obs, w.Now)
+	told := w.Obs
+	told.Replaced = w.findReplaced()
+	for what, p := range map[string]plan.Plan{
+		"with memory":                       w.memory.Make(d, &w.Obs, w.Now),
+		"told " + fmt.Sprint(told.Replaced): w.told.Make(d, &told, w.Now),
+	} {
+		if !reflect.DeepEqual(p, want) {
+			w.T.Fatalf("at %s, %s:\n%+v\nwithout:\n%+v", w.Now.Format(time.RFC3339), what, p, want)
+		}
 	}
-	return p
+	return want
+}
+
+// findReplaced returns the names of the cells whose states were replaced since it was called last.
+func (w *World) findReplaced() []string {
+	names := []string{}
+	for name := range w.Obs.Cells {
+		if w.Obs.Cells[name] != w.planned[name] {
+			names = append(names, name)
+		}
+	}
+	for name := range w.planned {
+		if w.Obs.Cells[name] == nil {
+			names = append(names, name)
+		}
+	}
+	w.planned = maps.Clone(w.Obs.Cells)
+	return names
 }
 
 // Progress returns how far a channel's head has come.

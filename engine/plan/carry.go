@@ -26,6 +26,9 @@ func (p *Plan) Offers() (all []Offer) {
 
 // AddLearned adds what a plan learned. Of a channel's rollouts it keeps only the newest head's.
 func (o *Observed) AddLearned(l Learned) {
+	if len(l.Accepted)+len(l.Finished)+len(l.Waves)+len(l.Cohorts) == 0 {
+		return
+	}
 	all := &o.Learned
 	accepted := slices.DeleteFunc(slices.Clone(all.Accepted), func(old Acceptance) bool {
 		return slices.ContainsFunc(l.Accepted, func(a Acceptance) bool {
@@ -62,7 +65,7 @@ func appendNew[T any](all, fresh []T, same func(a, b T) bool) []T {
 func (o *Observed) LapseOffers(names []string) {
 	for _, name := range names {
 		if s := o.Cells[name]; s != nil && s.Granted != nil && !s.tookGrant() {
-			o.Cells[name] = WithoutGrant(s)
+			o.SetCell(name, WithoutGrant(s))
 		}
 	}
 }
@@ -80,7 +83,7 @@ func (o *Observed) RecordGrants(offers []Offer) {
 		o.Served = map[string]int64{}
 	}
 	for _, g := range offers {
-		o.Cells[g.Cell] = WithGrant(o.Cells[g.Cell], g.Granted)
+		o.SetCell(g.Cell, WithGrant(o.Cells[g.Cell], g.Granted))
 		a := g.Assignment
 		o.Served[a.Channel] = max(o.Served[a.Channel], a.Sequence)
 		if used := o.Slots[a.Channel]; g.Cap > 0 && !slices.Contains(used, g.Cell) {

@@ -180,11 +180,9 @@ func (s *standing) addRequest(c *channelPlan) {
 }
 
 func (s *standing) addPauses(c *channelPlan) {
-	for i, cell := range c.Cells {
-		t := &c.tally.cells[i]
-		if t.recall(s.planner, unpaused) {
-			continue
-		}
+	m := c.memory
+	for i := range m.unknown(unpaused) {
+		cell, t := c.Cells[i], &m.cells[i]
 		before, paused := s.planner.asks, false
 		add := func(v channels.Verdict) {
 			s.add(c, cell.Name, "", v)
@@ -200,9 +198,10 @@ func (s *standing) addPauses(c *channelPlan) {
 			add(channels.Blocked("owner", reason.OwnerPaused, t.last.Owner.Paused))
 		}
 		if !paused {
-			t.remember(s.planner, unpaused, before)
+			m.remember(s.planner, unpaused, i, before)
 		}
 	}
+	m.nameSilences(s.planner, unpaused)
 }
 
 // addPassedRelease says that the release that was cut last will not reach an entry channel: the channel's head is

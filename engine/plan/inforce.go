@@ -83,7 +83,7 @@ func (c *Channel) gitSequence() int64 {
 	return c.Effective.Sequence
 }
 
-// compareCells walks over the cells once. It finds the newest head that, by the store, was decided or granted and that
+// compareCells looks at the cells of which it is not known that they agree. It finds the newest head that, by the store, was decided or granted and that
 // the branch has lost; and what cells report and neither the branch nor a grant explains. Reports raise no sequence.
 func (d *dispute) compareCells() {
 	c := d.channel
@@ -97,29 +97,35 @@ func (d *dispute) compareCells() {
 		lose(channels.Head{Release: last.Release, Digest: last.Digest, Sequence: last.Sequence}, last.At,
 			"it was decided before")
 	}
-	for i, cell := range c.Cells {
-		t := &c.memory.cells[i]
-		s := t.last
-		if s == nil || t.has(agrees) {
-			continue
-		}
-		t.found |= agrees
-		if isIn(s.Granted, c.Name) && c.contradicts(s.Granted.Sequence, s.Granted.Digest) {
-			t.found &^= agrees
+	m := c.memory
+	for i := range m.unknown(agrees) {
+		cell, s := c.Cells[i], m.cells[i].last
+		lost := s != nil && isIn(s.Granted, c.Name) && c.contradicts(s.Granted.Sequence, s.Granted.Digest)
+		if lost {
 			lose(headOf(s.Granted), s.GrantedAt, cell.Name+" was granted it")
 		}
-		if cell.Identity.Revoked || cell.Identity.Quarantined != "" {
-			continue
+		claimed := c.unexplained(cell, s)
+		if claimed != nil {
+			d.ahead = append(d.ahead, claim{cell, headOf(claimed)})
 		}
-		for _, a := range []*cells.Assignment{s.Applying, s.Running} {
-			if isIn(a, c.Name) && a.Epoch >= cell.Identity.Epoch && c.contradicts(a.Sequence, a.Digest) &&
-				!s.grantExplains(a) {
-				t.found &^= agrees
-				d.ahead = append(d.ahead, claim{cell, headOf(a)})
-				break
-			}
+		if !lost && claimed == nil {
+			m.known[agrees].Add(i)
 		}
 	}
+}
+
+// unexplained returns what a cell reports to apply or run and neither the branch nor a grant explains; nil: nothing.
+func (c *Channel) unexplained(cell *Cell, s *CellState) *cells.Assignment {
+	if s == nil || cell.Identity.Revoked || cell.Identity.Quarantined != "" {
+		return nil
+	}
+	for _, a := range []*cells.Assignment{s.Applying, s.Running} {
+		if isIn(a, c.Name) && a.Epoch >= cell.Identity.Epoch && c.contradicts(a.Sequence, a.Digest) &&
+			!s.grantExplains(a) {
+			return a
+		}
+	}
+	return nil
 }
 
 func headOf(a *cells.Assignment) channels.Head {

@@ -26,6 +26,31 @@ func Make(d *Desired, o *Observed, now time.Time) Plan {
 // Make returns the same Plan as the function Make. It is quicker where m remembers the cells from an earlier plan.
 func (m *Memory) Make(d *Desired, o *Observed, now time.Time) Plan {
 	p := newPlanner(d, o, now, m)
+	p.run()
+	return p.plan
+}
+
+// MakeBrief returns the Plan that Make returns, but sums up the verdicts about cells that only wait for their turn:
+// Blocked lacks these.
+func (m *Memory) MakeBrief(d *Desired, o *Observed, now time.Time) (Plan, []Turn) {
+	p := newPlanner(d, o, now, m)
+	p.brief = true
+	p.run()
+	slices.SortStableFunc(p.turns, func(a, b Turn) int {
+		return cmp.Or(cmp.Compare(a.Channel, b.Channel), cmp.Compare(a.First[0], b.First[0]))
+	})
+	return p.plan, p.turns
+}
+
+// run sets the plan.
+func (p *planner) run() {
+	p.decide()
+	p.finishPlan()
+}
+
+// decide decides about all channels, and about what belongs to none.
+func (p *planner) decide() {
+	d, o := p.desired, p.observed
 	for _, name := range d.Order {
 		p.channels[name].learn()
 		p.channels[name].freeEndedSlots()
@@ -33,7 +58,7 @@ func (m *Memory) Make(d *Desired, o *Observed, now time.Time) Plan {
 	p.endAcceptances()
 	_, adoptLast := o.Refused[PipelinePushes]
 	if !adoptLast && p.adoptKey() {
-		return p.finishPlan()
+		return
 	}
 	for _, name := range d.Order {
 		p.channels[name].decide()
@@ -48,7 +73,6 @@ func (m *Memory) Make(d *Desired, o *Observed, now time.Time) Plan {
 	for _, u := range d.Unconfirmed {
 		p.block(channels.Blocked("removal", reason.RemovalUnconfirmed, u.Words()...))
 	}
-	return p.finishPlan()
 }
 
 // planner is one run of Make. Code that compares now with a later instant passes that instant to replanAt, so that
@@ -64,8 +88,10 @@ type planner struct {
 	finished map[finishKey]bool
 	versions map[string]releases.Version // parsed so far, by text; zero: the text is no version
 
-	plan Plan
-	asks asks
+	plan  Plan
+	asks  asks
+	brief bool   // waiting for a turn makes no verdicts but
+	turns []Turn // these
 }
 
 type acceptKey struct {
@@ -217,7 +243,7 @@ func (p *planner) fileBroken(name string) bool {
 	return cell != nil && p.channels[cell.Channel] == nil
 }
 
-func (p *planner) finishPlan() Plan {
+func (p *planner) finishPlan() {
 	p.blockUnreadableCells()
 	p.freeAbandonedSlots()
 	p.plan.Blocked = sortVerdicts(p.plan.Blocked)
@@ -232,7 +258,6 @@ func (p *planner) finishPlan() Plan {
 			cmp.Compare(a.Digest, b.Digest),
 		)
 	})
-	return p.plan
 }
 
 // sortVerdicts sorts verdicts by channel and cell, those about the whole channel first. The planner adds verdicts

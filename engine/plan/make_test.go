@@ -3,12 +3,16 @@ package plan_test
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
+	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/channels"
 	. "github.com/sluice-cd/sluice/engine/enginetest"
 	"github.com/sluice-cd/sluice/engine/plan"
 )
@@ -314,5 +318,103 @@ func TestSameBytes(t *testing.T) {
 		if !bytes.Equal(first, data) {
 			t.Fatalf("%s\n%s", first, data)
 		}
+	}
+}
+
+// Whatever cells report while a head goes out, a plan with memory is the plan without, and a brief plan says as much.
+func TestMemory(t *testing.T) {
+	for seed := range uint64(6) {
+		random := rand.New(rand.NewPCG(seed, 1))
+		d, o := midRollout(t, 150, 40) // more cells than a word of a set holds
+		names := slices.Sorted(maps.Keys(o.Cells))
+		var memory, brief plan.Memory
+		o.Replaced = []string{}
+		for now := Start; now.Before(Start.Add(3 * time.Hour)); {
+			want := plan.Make(d, o, now)
+			if got := memory.Make(d, o, now); !reflect.DeepEqual(got, want) {
+				t.Fatalf("seed %d at %s, with memory:\n%+v\nwithout:\n%+v", seed, now.Format(time.TimeOnly), got, want)
+			}
+			got, turns := brief.MakeBrief(d, o, now)
+			for _, turn := range turns {
+				n := 0
+				want.Blocked = slices.DeleteFunc(want.Blocked, func(v channels.Verdict) bool {
+					if v.Gate != turn.Gate || v.Release != turn.Release || v.Channel != turn.Channel {
+						return false
+					}
+					if n < len(turn.First) && v.Cell != turn.First[n] || n == 0 && v.Reason != turn.Reason {
+						t.Errorf("seed %d: %+v does not begin with %+v", seed, turn, v)
+					}
+					n++
+					return true
+				})
+				if turn.Cells != n {
+					t.Errorf("seed %d: %+v has %d cells", seed, turn, n)
+				}
+			}
+			if !reflect.DeepEqual(got, want) {
+				t.Fatalf("seed %d at %s, brief:\n%+v\nwhole:\n%+v", seed, now.Format(time.TimeOnly), got, want)
+			}
+			o.Replaced = []string{}
+			plan.Carry(o, &got)
+			now = now.Add(time.Duration(random.IntN(180)) * time.Second)
+			for range random.IntN(40) {
+				name := names[random.IntN(len(names))]
+				o.SetCell(name, reportAtRandom(random, name, o.Cells[name], now))
+			}
+		}
+	}
+}
+
+// reportAtRandom returns what a cell's state may be after a report at now; nil: it was lost.
+func reportAtRandom(random *rand.Rand, name string, before *plan.CellState, now time.Time) *plan.CellState {
+	if before == nil {
+		return &plan.CellState{Name: name, State: cells.StatePending, LastReport: now}
+	}
+	s := *before
+	s.LastReport, s.Owner = now, nil
+	switch random.IntN(10) {
+	case 0:
+		s.State, s.HealthySince, s.Soaked = cells.StateUnhealthy, time.Time{}, 0
+	case 1:
+		s.Owner = &cells.Owner{Paused: "not now"}
+	case 2:
+		if random.IntN(10) == 0 {
+			return nil
+		}
+	case 3:
+		if s.Granted != nil {
+			s.Failures = append(slices.Clip(s.Failures), plan.Failure{Seen: now,
+				Failure: cells.Failure{Assignment: *s.Granted, Cause: cells.CauseCell, Reason: "no disk"}})
+			s.Applying = nil
+		}
+	case 4, 5:
+		if s.Granted != nil && s.Running != s.Granted {
+			s.State, s.Applying, s.StartedAt, s.Taken = cells.StateApplying, s.Granted, now, s.Granted.Key()
+		}
+	default:
+		if a := s.Granted; a != nil {
+			s.Running, s.Applying, s.Sequence, s.Release, s.Digest = a, nil, a.Sequence, a.Release, a.Digest
+			s.StartedAt, s.Channel = time.Time{}, a.Channel
+		}
+		if s.State = cells.StateHealthy; s.HealthySince.IsZero() {
+			s.HealthySince = now
+		}
+		s.Soaked = now.Sub(s.HealthySince)
+	}
+	return &s
+}
+
+// Of more replaced states than there are cells, the names are of no use.
+func TestReplacedIsBounded(t *testing.T) {
+	o := plan.Observed{Cells: map[string]*plan.CellState{}, Replaced: []string{}}
+	for range 3 {
+		o.SetCell("s1", &plan.CellState{Name: "s1"})
+	}
+	if o.Replaced != nil {
+		t.Errorf("kept %v", o.Replaced)
+	}
+	o.Replaced = []string{}
+	if o.SetCell("s1", nil); len(o.Cells) > 0 || !slices.Equal(o.Replaced, []string{"s1"}) {
+		t.Errorf("%v, replaced %v", o.Cells, o.Replaced)
 	}
 }

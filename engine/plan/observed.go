@@ -19,7 +19,7 @@ type Observed struct {
 	// When this process began to listen to cells. Time before Up counts towards no stall (R10). Zero: long ago.
 	ListeningSince time.Time
 	Clock          Clock                 // R10
-	Cells          map[string]*CellState // by name
+	Cells          map[string]*CellState // by name; where Replaced is kept, only SetCell changes it
 	Observations   []Observation
 	Learned        Learned                 // what all plans so far learned
 	Served         map[string]int64        // highest sequence ever decided or granted, by channel (R2)
@@ -35,6 +35,26 @@ type Observed struct {
 	Flags *FlagsSeen       // what gates see of flags; nil: no flags repository
 	// Fetches of heads' images that are under way; nil: there are none, or no images are served.
 	Warming map[releases.Digest]Warming `json:"-"`
+
+	// Names of the cells whose states SetCell replaced since the last plan, for the Memory that made it; nil: that is
+	// not kept, and any may have been.
+	Replaced []string `json:"-"`
+}
+
+// SetCell replaces the state of a cell; nil: it has none any more.
+func (o *Observed) SetCell(name string, s *CellState) {
+	if s == nil {
+		delete(o.Cells, name)
+	} else {
+		o.Cells[name] = s
+	}
+	switch {
+	case o.Replaced == nil:
+	case len(o.Replaced) <= len(o.Cells):
+		o.Replaced = append(o.Replaced, name)
+	default: // to compare all is quicker
+		o.Replaced = nil
+	}
 }
 
 // Warming says how much of a head's images is at hand. Cells are not granted the head before all of them are, or it is

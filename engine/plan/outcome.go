@@ -122,6 +122,9 @@ func (t *tally) countsAgainst(cell *cellTally) bool {
 
 // weighOutcomes finds out which cells' outcomes count against the head (R49).
 func (t *tally) weighOutcomes() {
+	if t.channel.memory.sums.troubled == 0 {
+		return
+	}
 	var counted, unknown int
 	for i := range t.cells {
 		if cell := &t.cells[i]; t.countsAgainst(cell) {

@@ -3,7 +3,8 @@
 // Make decides. Its inputs are what the repository says at one commit (Desired), what was observed (Observed) and the
 // time; equal inputs make equal Plans, byte for byte. The engine's loop, the API, the commands plan, why and simulate,
 // and the golden tests all use the same Plan. Build makes a Desired from files and from History, which folds commits.
-// A Memory makes the same Plans more quickly, one after the other, for it looks only at cells whose state was replaced.
+// A Memory makes the same Plans more quickly, one after the other, for it looks only at cells whose state was replaced,
+// and may leave out what its caller does not read.
 // ReportArrival.Fold folds a report into a cell's observed state, and Carry applies a Plan to an Observed. Drafts turns
 // a Plan into commits.
 //
@@ -65,6 +66,19 @@ func (p *Plan) BlockedIn(channel string) (about, cells []channels.Verdict) {
 	}
 	return about, cells
 }
+
+// Turn sums up the verdicts of one gate about cells of a channel that wait only for their wave, or for a free slot: there
+// may be thousands, all with different reasons.
+type Turn struct {
+	Channel, Release, Gate string
+
+	Cells  int
+	First  []string // the first of them by name, at most MaxTurnNames
+	Reason string   // of the first cell's verdict
+}
+
+// MaxTurnNames is how many cells a Turn names at most.
+const MaxTurnNames = 3
 
 // Action is one step of a plan. Promote, Rollback, Quarantines and Halt become one git commit for each channel, and
 // Identify becomes one commit for all cells, and CommitAudit and SignHeads one each of their own. Grant is a

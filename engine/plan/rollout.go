@@ -11,7 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// rollout is a channel's head on its way to the cells, as of one walk over them.
+// rollout is a channel's head on its way to the cells.
 type rollout struct {
 	channel  *channelPlan
 	progress waveProgress
@@ -96,32 +96,44 @@ func (r *rollout) classifyCells() {
 	c, p := r.channel, r.channel.planner
 	if r.goesByWaves() {
 		r.progress.waves, r.progress.order = c.Valid.Rollout.Waves, c.waveOrder()
-		r.waiting = make([]waitingCell, 0, len(c.Cells)) // usually many
 	}
 	provenHead := c.Effective
 	if !c.isFinished(c.Effective) {
 		provenHead = r.provenHead()
 	}
-	for i, cell := range c.Cells {
-		t := &c.tally.cells[i]
-		n := waitingCell{cell: cell, index: i, state: t.last}
-		if !t.recall(p, classified) {
-			t.found &^= judged
-			before, slots := p.asks, r.slotsInUse
-			told := len(r.cellVerdicts) + len(p.plan.Learned.Lapsed)
-			r.classify(&n, t, provenHead)
-			if t.has(counted) && slots == r.slotsInUse && told == len(r.cellVerdicts)+len(p.plan.Learned.Lapsed) {
-				t.remember(p, classified, before)
-			}
-		}
-		switch t.class {
-		case lacksHead:
+	m := c.memory
+	var anew []waitingCell // what is not remembered of cells that lack their head, in order
+	for i := range m.unknown(classified) {
+		t := &m.cells[i]
+		n := waitingCell{cell: c.Cells[i], index: i, state: t.last}
+		m.forget(judged, i)
+		before, slots := p.asks, r.slotsInUse
+		told := len(r.cellVerdicts) + len(p.plan.Learned.Lapsed)
+		m.sums.add(t, -1)
+		r.classify(&n, t, provenHead)
+		m.sums.add(t, 1)
+		m.lacking.Set(i, t.class == lacksHead)
+		m.soakers.Set(i, t.class == hasHead && t.soaks)
+		if m.known[counted].Has(i) && slots == r.slotsInUse &&
+			told == len(r.cellVerdicts)+len(p.plan.Learned.Lapsed) {
+			m.remember(p, classified, i, before)
+		} else if t.class == lacksHead {
 			n.head = t.head
-			r.waiting = append(r.waiting, n)
-		case hasHead, failedHead:
-			r.progress.addOffered(i, t, t.class == failedHead, p.now)
+			anew = append(anew, n)
 		}
 	}
+	m.nameSilences(p, classified)
+	r.progress.addClassified(m, p.now)
+	r.waiting = m.waiting[:0]
+	for i := range m.lacking.All() {
+		if len(anew) > 0 && anew[0].index == i {
+			r.waiting, anew = append(r.waiting, anew[0]), anew[1:]
+			continue
+		}
+		t := &m.cells[i]
+		r.waiting = append(r.waiting, waitingCell{cell: c.Cells[i], index: i, state: t.last, head: t.head})
+	}
+	m.waiting = r.waiting
 }
 
 // classify sets the class of a cell and what belongs to it, in n and t.
@@ -189,15 +201,19 @@ func (r *rollout) enqueueWaiting() {
 		r.queue, r.outOfQueue = nil, nil
 		return
 	}
-	r.queue, r.outOfQueue = make([]int32, len(c.Cells)), nil
-	byHotfix := c.memory.hotfixOpen == r.hotfixOpen
+	m := c.memory
+	m.queue = slices.Grow(m.queue[:0], len(c.Cells))[:len(c.Cells)]
+	clear(m.queue)
+	r.queue, r.outOfQueue = m.queue, nil
+	if m.hotfixOpen != r.hotfixOpen {
+		m.forgetAll(judged)
+	}
 	for i := range r.waiting {
 		n := &r.waiting[i]
-		t := &c.tally.cells[n.index]
-		if !byHotfix {
-			t.found &^= judged
+		t := &m.cells[n.index]
+		if !m.known[judged].Has(n.index) {
+			r.judge(n, t)
 		}
-		r.judge(n, t)
 		switch {
 		case t.held != nil:
 			if g := t.held.Gate; (g == "owner" || g == "window") && n.head == c.Effective &&
@@ -206,7 +222,7 @@ func (r *rollout) enqueueWaiting() {
 			}
 		case t.needsNothing:
 			r.outOfQueue = append(r.outOfQueue, i)
-			r.progress.addOffered(n.index, t, false, c.planner.now)
+			r.progress.addOffered(n.index, t, c.planner.now)
 		case n.head != c.Effective:
 			r.outOfQueue = append(r.outOfQueue, i)
 		default:
@@ -214,23 +230,21 @@ func (r *rollout) enqueueWaiting() {
 			r.progress.addReady(n.index)
 		}
 	}
-	c.memory.hotfixOpen = r.hotfixOpen
+	m.nameSilences(c.planner, judged)
+	m.hotfixOpen = r.hotfixOpen
 }
 
 // judge sets whether anything holds a cell back from its head. A cell that comes from another channel is judged anew in
 // each plan: what that channel's history is may be in dispute.
 func (r *rollout) judge(n *waitingCell, t *cellTally) {
-	p := r.channel.planner
-	if t.recall(p, judged) {
-		return
-	}
+	p, m := r.channel.planner, r.channel.memory
 	before := p.asks
 	t.held, t.needsNothing = nil, n.needsNothing()
 	if v := r.judgeCell(n); v.Gate != "" {
 		t.held = &v
 	}
-	if t.has(classified) && t.inChannel != nil {
-		t.remember(p, judged, before)
+	if m.known[classified].Has(n.index) && t.inChannel != nil {
+		m.remember(p, judged, n.index, before)
 	}
 }
 
@@ -242,7 +256,10 @@ func (r *rollout) grantWaiting() {
 	}
 	c := r.channel
 	g := granter{channel: c, freeSlots: r.freeSlots(), byRelease: map[string]*headGrants{}}
-	places := make([]int32, len(r.waiting)) // of cells that get nothing, in the queue; 0: it gets something; noPlace
+	m := c.memory
+	m.places = slices.Grow(m.places[:0], len(r.waiting))[:len(r.waiting)]
+	clear(m.places)
+	places := m.places // of cells that get nothing, in the queue; 0: it gets something; noPlace
 	for _, i := range r.outOfQueue {
 		if n := &r.waiting[i]; n.needsNothing() {
 			g.addOffer(n, false)
@@ -261,7 +278,11 @@ func (r *rollout) grantWaiting() {
 			places[i] = int32(place)
 		}
 	}
-	r.blockWaiting(places)
+	if c.planner.brief {
+		r.sumUpWaiting(places, place)
+	} else {
+		r.blockWaiting(places)
+	}
 	g.addActions(r.progress.openWave)
 }
 
@@ -272,8 +293,7 @@ const noPlace = -1
 func (r *rollout) blockWaiting(places []int32) {
 	c, p := r.channel, r.channel.planner
 	p.plan.Blocked = slices.Grow(p.plan.Blocked, len(r.waiting))
-	reasons := newReasonWriter(&r.progress, len(r.waiting))
-	full := channels.Blocked("maxInFlight", reason.Slots, words.Count(c.Valid.Rollout.MaxInFlight, "cell"))
+	reasons, full := newReasonWriter(&r.progress, len(r.waiting)), r.fullVerdict()
 	for i := range r.waiting {
 		n, place := &r.waiting[i], int(places[i])
 		v := full
@@ -285,7 +305,7 @@ func (r *rollout) blockWaiting(places []int32) {
 		case place == noPlace:
 		case place > r.progress.allowed:
 			v = channels.Verdict{
-				Gate: "wave", Code: reason.Wave, Until: r.progress.opensAt(r.progress.waveAt(place)),
+				Gate: waveGate, Code: reason.Wave, Until: r.progress.opensAt(r.progress.waveAt(place)),
 			}
 			reasons.writeWave(len(p.plan.Blocked), place)
 		default:
@@ -295,6 +315,66 @@ func (r *rollout) blockWaiting(places []int32) {
 		p.block(v)
 	}
 	reasons.setReasons(p.plan.Blocked)
+}
+
+// The gates of verdicts about cells that wait for their turn.
+const (
+	waveGate = "wave"
+	slotGate = "maxInFlight"
+)
+
+// fullVerdict returns the verdict about a cell that finds no free slot.
+func (r *rollout) fullVerdict() channels.Verdict {
+	limit := r.channel.Valid.Rollout.MaxInFlight
+	return channels.Blocked(slotGate, reason.Slots, words.Count(limit, "cell"))
+}
+
+// sumUpWaiting does what blockWaiting does for a brief plan. last is the place of the last cell in the queue.
+func (r *rollout) sumUpWaiting(places []int32, last int) {
+	c, p, w := r.channel, r.channel.planner, &r.progress
+	own, full := len(p.turns), r.fullVerdict()
+	for i := range r.waiting {
+		n, place := &r.waiting[i], int(places[i])
+		if held := c.tally.cells[n.index].held; held != nil {
+			v := *held
+			v.Channel, v.Cell, v.Release = c.Name, n.cell.Name, n.head.Release
+			p.block(v)
+			continue
+		}
+		gate := slotGate
+		switch {
+		case place == 0:
+			continue
+		case place > w.allowed:
+			gate = waveGate
+		}
+		turn := p.findTurn(own, c.Name, n.head.Release, gate)
+		if turn.Cells++; turn.Cells == 1 {
+			turn.Reason = w.describeTurn(place, full.Reason)
+		}
+		if turn.Cells <= MaxTurnNames {
+			turn.First = append(turn.First, n.cell.Name)
+		}
+	}
+	for place := max(w.offered, w.allowed) + 1; place <= last; { // the first in each wave
+		wave := w.waveAt(place)
+		p.replanAt(w.opensAt(wave))
+		if wave > len(w.sizes) {
+			break
+		}
+		place = w.sizes[wave-1] + 1
+	}
+}
+
+// findTurn returns a channel's turn, which it adds if there is none. The channel's turns begin at index own.
+func (p *planner) findTurn(own int, channel, release, gate string) *Turn {
+	for i := own; i < len(p.turns); i++ {
+		if t := &p.turns[i]; t.Gate == gate && t.Release == release {
+			return t
+		}
+	}
+	p.turns = append(p.turns, Turn{Channel: channel, Release: release, Gate: gate})
+	return &p.turns[len(p.turns)-1]
 }
 
 // hasGrant reports whether the cell's newest grant assigns what head means for it. Without a known grant, what the cell

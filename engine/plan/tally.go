@@ -11,7 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// tally holds what a channel's cells say about its head, from one walk over the cells for each plan.
+// tally holds what a channel's cells say about its head.
 type tally struct {
 	channel   *channelPlan
 	cells     []cellTally               // of the channel's memory
@@ -106,6 +106,9 @@ func (c *channelPlan) isFinished(h *EffectiveHead) bool {
 }
 
 func cellHolds(c *Channel) map[string]*channels.Hold {
+	if len(c.CellHolds) == 0 {
+		return nil
+	}
 	held := map[string]*channels.Hold{}
 	for i := range c.CellHolds {
 		for _, name := range c.CellHolds[i].Cells {
@@ -171,33 +174,20 @@ func (t *tally) countCells(eligible []string) {
 	for _, name := range t.channel.memory.missing {
 		t.countMissing(name)
 	}
-	p := t.channel.planner
-	for i := range t.cells {
-		cell := &t.cells[i]
-		if !cell.recall(p, counted) {
-			before := p.asks
-			cell.outcome = t.outcomeOf(i)
-			cell.eligible, cell.counts = t.countCell(i)
-			cell.remember(p, counted, before)
-		}
-		if cell.eligible {
-			t.eligible++
-		}
-		switch {
-		case cell.counts == 0:
-			continue
-		case cell.counts&countsHealthy != 0:
-			t.healthy++
-		case cell.counts&countsExcused != 0:
-			t.excused++
-		}
-		if cell.counts&healthyOnHead != 0 {
-			t.healthyWithLate++
-		}
-		if cell.counts&illOnHead != 0 {
-			t.ill++
-		}
+	p, m := t.channel.planner, t.channel.memory
+	for i := range m.unknown(counted) {
+		cell, before := &t.cells[i], p.asks
+		m.forget(sampled, i)
+		m.sums.add(cell, -1)
+		cell.outcome = t.outcomeOf(i)
+		cell.eligible, cell.counts = t.countCell(i)
+		m.sums.add(cell, 1)
+		m.remember(p, counted, i, before)
 	}
+	m.nameSilences(p, counted)
+	t.eligible += m.sums.eligible
+	t.healthy, t.excused, t.ill = m.sums.healthy, m.sums.excused, m.sums.ill
+	t.healthyWithLate = m.sums.healthyWithLate
 }
 
 // markCohort finds out which cells of the channel are eligible, and which eligible cells the channel lacks.
@@ -217,8 +207,11 @@ func (t *tally) markCohort(eligible []string) {
 		if cell.inCohort {
 			eligible = eligible[1:]
 		}
-		cell.found &^= counted | classified
 	}
+	m.forgetAll(counted)
+	m.forgetAll(classified)
+	m.forgetAll(sampled)
+	clear(m.soaks)
 	m.missing = append(m.missing, eligible...)
 }
 
@@ -300,7 +293,7 @@ func (t *tally) judgeSoak(down *channelPlan) channels.Verdict {
 	for i := range down.Policy.Gates {
 		if s := down.Policy.Gates[i].Soak; s != nil {
 			gate = s
-			if held = s.Judge(up.Name, t.collectSamples()); !held.Holds {
+			if held = t.judgeSoakGate(soakKey{down.Name, i}, s); !held.Holds {
 				return held
 			}
 		}
@@ -355,35 +348,65 @@ func (p *planner) endAcceptances() {
 	}
 }
 
+// soakKey identifies a gate of a downstream, by its index.
+type soakKey struct {
+	down string
+	gate int
+}
+
+// judgeSoakGate returns a soak gate's verdict. The gate is asked again only if it sees other samples than before.
+func (t *tally) judgeSoakGate(key soakKey, gate *channels.Soak) channels.Verdict {
+	samples, m := t.collectSamples(), t.channel.memory
+	v, known := m.soaks[key]
+	if !known {
+		v = gate.Judge(t.channel.Name, samples)
+		m.soaks[key] = v
+	}
+	return v
+}
+
 // collectSamples returns the cells as a soak gate sees them (R9).
 func (t *tally) collectSamples() []channels.Sample {
 	if t.soakSamples != nil {
 		return t.soakSamples
 	}
-	up := t.channel
-	t.soakSamples = make([]channels.Sample, 0, len(up.Cells))
-	for i := range t.cells {
-		s := t.cells[i].inChannel
-		if s == nil { // it may still report
-			t.soakSamples = append(t.soakSamples, channels.Sample{Cell: up.Cells[i].Name, Silent: true})
-			continue
-		}
-		last, soaked := s.Heard(up.planner.now)
-		sample := channels.Sample{
-			Cell: up.Cells[i].Name, Counts: t.cells[i].eligible, OnDigest: s.Digest == up.Effective.Digest,
-			Healthy: s.State == cells.StateHealthy, Silent: !up.planner.inContact(s),
-			Failed:     t.cells[i].outcome != works,
-			LastReport: last,
-		}
-		if sample.OnDigest && sample.Healthy && !sample.Silent {
-			sample.Soaked = soaked
-		}
-		t.soakSamples = append(t.soakSamples, sample)
+	p, m := t.channel.planner, t.channel.memory
+	if m.samples == nil {
+		m.samples, m.soaks = make([]channels.Sample, len(t.cells)), map[soakKey]channels.Verdict{}
 	}
+	for i := range m.unknown(sampled) {
+		clear(m.soaks)
+		before := p.asks
+		m.samples[i] = t.sample(i)
+		if !t.cells[i].live {
+			m.remember(p, sampled, i, before)
+		}
+	}
+	m.nameSilences(p, sampled)
+	t.soakSamples = slices.Clip(m.samples)
 	for _, name := range t.unreadable {
 		t.soakSamples = append(t.soakSamples, channels.Sample{Cell: name, Counts: true, Silent: true})
 	}
 	return t.soakSamples
+}
+
+// sample returns a cell, given by its index, as a soak gate sees it.
+func (t *tally) sample(i int) channels.Sample {
+	up, cell := t.channel, &t.cells[i]
+	s := cell.inChannel
+	if s == nil { // it may still report
+		return channels.Sample{Cell: up.Cells[i].Name, Silent: true}
+	}
+	last, soaked := s.Heard(up.planner.now)
+	sample := channels.Sample{
+		Cell: up.Cells[i].Name, Counts: cell.eligible, OnDigest: s.Digest == up.Effective.Digest,
+		Healthy: s.State == cells.StateHealthy, Silent: !up.planner.inContact(s), Failed: cell.outcome != works,
+		LastReport: last,
+	}
+	if sample.OnDigest && sample.Healthy && !sample.Silent {
+		sample.Soaked = soaked
+	}
+	return sample
 }
 
 // findQuarantine returns the quarantine that keeps a release out of a channel (R21); nil: none.

@@ -61,6 +61,27 @@ func (r *rollout) goesByWaves() bool {
 	return e.Kind != Rollback || e.Replaces == e.Release && !e.ReplacedFinished
 }
 
+// addClassified adds the cells that have the head already by what is remembered of them.
+func (w *waveProgress) addClassified(m *channelMemory, now time.Time) {
+	w.offered, w.failed = m.sums.hasHead+m.sums.failedHead, m.sums.failedHead
+	w.ready = w.offered
+	if w.waves == nil {
+		return
+	}
+	if w.order.labelled != nil {
+		for i := range m.cells {
+			if class := m.cells[i].class; (class == hasHead || class == failedHead) && w.order.labelled[i] {
+				w.labelled++
+			}
+		}
+	}
+	w.soaks = m.soaking[:0]
+	for i := range m.soakers.All() {
+		w.soaks = append(w.soaks, m.cells[i].soak(now))
+	}
+	m.soaking = w.soaks
+}
+
 func (w *waveProgress) addReady(i int) {
 	w.ready++
 	if w.order != nil && w.order.labelled != nil && w.order.labelled[i] {
@@ -68,13 +89,11 @@ func (w *waveProgress) addReady(i int) {
 	}
 }
 
-// addOffered adds a cell that has the head already, by a grant or by running it.
-func (w *waveProgress) addOffered(i int, cell *cellTally, failed bool, now time.Time) {
+// addOffered adds a waiting cell that has the head already, because it runs it.
+func (w *waveProgress) addOffered(i int, cell *cellTally, now time.Time) {
 	w.addReady(i)
 	w.offered++
-	if failed {
-		w.failed++
-	} else if w.waves != nil && cell.soaks {
+	if w.waves != nil && cell.soaks {
 		w.soaks = append(w.soaks, cell.soak(now))
 	}
 }
@@ -202,6 +221,21 @@ type reasonWriter struct {
 func newReasonWriter(w *waveProgress, n int) *reasonWriter {
 	const usual = 80 // bytes in a reason
 	return &reasonWriter{progress: w, text: make([]byte, 0, n*usual), ends: make([]int, 0, 2*n)}
+}
+
+// describeTurn returns the reason why the cell at a place in the queue gets nothing: its place or, without one, that no
+// slot is free.
+func (w *waveProgress) describeTurn(place int, full string) string {
+	b := reasonWriter{progress: w}
+	switch {
+	case place == noPlace:
+		return full
+	case place > w.allowed:
+		b.writeWave(0, place)
+	default:
+		b.writeCap(0, place, full)
+	}
+	return string(b.text)
 }
 
 func (b *reasonWriter) writeWave(verdict, place int) {

@@ -110,7 +110,7 @@ func (f *fleet) replaceState(c *cell, change func(*plan.CellState)) {
 	s := *c.known
 	change(&s)
 	c.known = &s
-	f.world.observed.Cells[c.name] = &s
+	f.world.observed.SetCell(c.name, &s)
 }
 
 // reportState updates what the control plane knows of a cell, as plan.Receive would.

@@ -142,13 +142,40 @@ func (d dice) drawInput(t testing.TB, seed uint64) Input {
 
 // decideTwice returns a function that makes each plan without memory too. The plans must be the same.
 func decideTwice(t testing.TB, decide decider) decider {
-	return func(d *plan.Desired, o *plan.Observed, now time.Time) plan.Plan {
-		p := decide(d, o, now)
-		if want := plan.Make(d, o, now); !reflect.DeepEqual(p, want) {
-			t.Errorf("at %s, with memory:\n%+v\nwithout:\n%+v", now.Format(time.RFC3339), p, want)
+	return func(d *plan.Desired, o *plan.Observed, now time.Time) (plan.Plan, []plan.Turn) {
+		p, turns := decide(d, o, now)
+		whole := plan.Make(d, o, now)
+		want := whole
+		var wantTurns []plan.Turn
+		want.Blocked, wantTurns = sumUp(whole.Blocked)
+		if !reflect.DeepEqual(p, want) || !reflect.DeepEqual(turns, wantTurns) {
+			t.Errorf("at %s, with memory:\n%+v\n%+v\nwithout:\n%+v\n%+v", now.Format(time.RFC3339), p, turns, want,
+				wantTurns)
 		}
-		return p
+		return whole, nil // the checks read all verdicts
 	}
+}
+
+// sumUp takes the verdicts about cells that wait for their turn out of a plan's verdicts, and sums them up.
+func sumUp(all []channels.Verdict) (left []channels.Verdict, turns []plan.Turn) {
+	left = []channels.Verdict{}
+	for _, v := range all {
+		if v.Gate != "wave" && v.Gate != "maxInFlight" {
+			left = append(left, v)
+			continue
+		}
+		i := slices.IndexFunc(turns, func(t plan.Turn) bool {
+			return t.Channel == v.Channel && t.Release == v.Release && t.Gate == v.Gate
+		})
+		if i < 0 {
+			i = len(turns)
+			turns = append(turns, plan.Turn{Channel: v.Channel, Release: v.Release, Gate: v.Gate, Reason: v.Reason})
+		}
+		if turns[i].Cells++; turns[i].Cells <= plan.MaxTurnNames {
+			turns[i].First = append(turns[i].First, v.Cell)
+		}
+	}
+	return left, turns
 }
 
 func runSeed(t testing.TB, seed uint64) error {

@@ -12,7 +12,7 @@ import (
 )
 
 // fewNames is how many cells an event names at most.
-const fewNames = 3
+const fewNames = plan.MaxTurnNames
 
 type recorder struct {
 	result    *Result
@@ -88,7 +88,7 @@ func (r *recorder) recordPlan(w *world) {
 	for i := range w.plan.Actions {
 		r.recordAction(w, &w.plan.Actions[i])
 	}
-	r.recordVerdicts(w.planCount, w.now, w.plan.Blocked)
+	r.recordVerdicts(w.planCount, w.now, w.plan.Blocked, w.turns)
 }
 
 func (r *recorder) recordAction(w *world, a *plan.Action) {
@@ -206,35 +206,28 @@ func (r *recorder) recordFailure(w *world, c *cell, a *cells.Assignment) {
 	})
 }
 
-// recordVerdicts follows each verdict from the first plan that has the verdict to the first that does not.
-func (r *recorder) recordVerdicts(planNumber int, now time.Time, verdicts []channels.Verdict) {
-	for _, v := range verdicts {
-		key := waitKey{v.Channel, v.Release, v.Gate, v.Cell != ""}
-		o := r.openWaits[key]
-		if o == nil {
-			o = &openWait{
-				event: len(r.result.Timeline),
-				wait:  Wait{Channel: v.Channel, Gate: v.Gate, Release: v.Release, Reason: v.Reason, From: now},
-			}
-			r.openWaits[key] = o
-			r.addEvent(Event{
-				At: now, Kind: "blocked", Channel: v.Channel, Release: v.Release, Gate: v.Gate, Text: v.Reason,
-			})
-		}
-		if o.lastPlan != planNumber {
-			o.lastPlan, o.blockedCells, o.goneSince = planNumber, 0, time.Time{}
-		}
-		if v.Cell == "" {
-			continue
-		}
-		o.blockedCells++
-		o.wait.Cells = max(o.wait.Cells, o.blockedCells)
-		e := &r.result.Timeline[o.event]
-		e.Cells = o.wait.Cells
-		if len(e.Names) < min(fewNames, o.blockedCells) {
-			e.Names = append(e.Names, v.Cell)
+// recordVerdicts follows each verdict from the first plan that has the verdict to the first that does not. The verdicts
+// and the turns are sorted by channel, and by the first cell.
+func (r *recorder) recordVerdicts(planNumber int, now time.Time, verdicts []channels.Verdict, turns []plan.Turn) {
+	recordTurns := func(before func(*plan.Turn) bool) {
+		for len(turns) > 0 && before(&turns[0]) {
+			t := &turns[0]
+			o := r.openWait(planNumber, now, waitKey{t.Channel, t.Release, t.Gate, true}, t.Reason)
+			r.addBlockedCells(o, t.Cells, t.First...)
+			turns = turns[1:]
 		}
 	}
+	for i := range verdicts {
+		v := &verdicts[i]
+		recordTurns(func(t *plan.Turn) bool {
+			return cmp.Or(cmp.Compare(t.Channel, v.Channel), cmp.Compare(t.First[0], v.Cell)) < 0
+		})
+		o := r.openWait(planNumber, now, waitKey{v.Channel, v.Release, v.Gate, v.Cell != ""}, v.Reason)
+		if v.Cell != "" {
+			r.addBlockedCells(o, 1, v.Cell)
+		}
+	}
+	recordTurns(func(*plan.Turn) bool { return true })
 	for _, key := range r.sortedWaits() {
 		o := r.openWaits[key]
 		if o.lastPlan == planNumber {
@@ -247,6 +240,38 @@ func (r *recorder) recordVerdicts(planNumber int, now time.Time, verdicts []chan
 			r.closeWait(key, o.goneSince)
 		}
 	}
+}
+
+// openWait returns the wait that a plan's verdict belongs to.
+func (r *recorder) openWait(planNumber int, now time.Time, key waitKey, reason string) *openWait {
+	o := r.openWaits[key]
+	if o == nil {
+		o = &openWait{
+			event: len(r.result.Timeline),
+			wait:  Wait{Channel: key.channel, Gate: key.gate, Release: key.release, Reason: reason, From: now},
+		}
+		r.openWaits[key] = o
+		r.addEvent(Event{
+			At: now, Kind: "blocked", Channel: key.channel, Release: key.release, Gate: key.gate, Text: reason,
+		})
+	}
+	if o.lastPlan != planNumber {
+		o.lastPlan, o.blockedCells, o.goneSince = planNumber, 0, time.Time{}
+	}
+	return o
+}
+
+// addBlockedCells adds n cells to those that the newest plan has o's verdict about. first are the first of them.
+func (r *recorder) addBlockedCells(o *openWait, n int, first ...string) {
+	e := &r.result.Timeline[o.event]
+	for i, name := range first {
+		if len(e.Names) < min(fewNames, o.blockedCells+i+1) {
+			e.Names = append(e.Names, name)
+		}
+	}
+	o.blockedCells += n
+	o.wait.Cells = max(o.wait.Cells, o.blockedCells)
+	e.Cells = o.wait.Cells
 }
 
 // waitGrace is for how long a verdict about cells may be absent and still count as the same wait. While a

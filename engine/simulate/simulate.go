@@ -94,24 +94,26 @@ type world struct {
 	fleet     *fleet
 	queue     eventQueue
 	recorder  *recorder
-	plan      plan.Plan // the newest plan
+	plan      plan.Plan   // the newest plan, brief
+	turns     []plan.Turn // of the same plan
 	planCount int
 	skews     []Skew // skews in force
 	decide    decider
 }
 
-// decider is plan.Make, or does the same.
-type decider func(*plan.Desired, *plan.Observed, time.Time) plan.Plan
+// decider is Memory.MakeBrief, or does the same.
+type decider func(*plan.Desired, *plan.Observed, time.Time) (plan.Plan, []plan.Turn)
 
 func newWorld(ctx context.Context, in Input) (*world, error) {
 	if in.Files == nil || in.History == nil || in.Scenario == nil || in.For <= 0 {
 		return nil, errors.New("simulate: files, history, a scenario and a length of time are needed")
 	}
 	w := &world{input: in, now: in.From.UTC(), end: in.From.Add(in.For).UTC(), repo: newRepository(in)}
-	w.input.From, w.decide = w.now, new(plan.Memory).Make
+	w.input.From, w.decide = w.now, new(plan.Memory).MakeBrief
 	w.queue = eventQueue{start: w.now, grid: in.Scenario.Cells.Report}
 	w.observed = plan.Observed{
 		Cells: map[string]*plan.CellState{}, Served: map[string]int64{}, Refused: map[string]plan.Refusal{},
+		Replaced: []string{},
 	}
 	if err := w.readRepository(); err != nil {
 		return nil, err
@@ -150,7 +152,8 @@ func (w *world) staleAfter() time.Duration { return w.desired.Pipeline.StaleAfte
 
 // makePlan makes one plan and carries it out. again says that another plan is due at the same instant.
 func (w *world) makePlan() (again bool, err error) {
-	w.plan = w.decide(w.desired, &w.observed, w.now)
+	w.plan, w.turns = w.decide(w.desired, &w.observed, w.now)
+	w.observed.Replaced = []string{}
 	w.planCount++
 	w.recorder.recordPlan(w)
 	w.carryOutGrants()

@@ -1,0 +1,52 @@
+package cellset_test
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/sluice-cd/sluice/engine/plan/cellset"
+)
+
+// A set has what a map of the same indexes has, whatever its size, and may be changed where a walk is.
+func TestSet(t *testing.T) {
+	for _, n := range []int{0, 1, 63, 64, 65, 300} {
+		random := rand.New(rand.NewPCG(uint64(n), 1))
+		sets := cellset.Many(3, n)
+		s, want := sets[1], map[int]bool{}
+		for range 2 * n {
+			i, in := random.IntN(n), random.IntN(3) > 0
+			s.Set(i, in)
+			want[i] = in
+		}
+		var in, out []int
+		for i := range n {
+			if s.Has(i) != want[i] {
+				t.Errorf("%d of %d: has %t, want %t", i, n, s.Has(i), want[i])
+			}
+			if want[i] {
+				in = append(in, i)
+			} else {
+				out = append(out, i)
+			}
+		}
+		if got := slices.Collect(s.All()); !slices.Equal(got, in) || s.Len() != len(in) {
+			t.Errorf("of %d: %v, %d, want %v", n, got, s.Len(), in)
+		}
+		if got := slices.Collect(s.Missing(n)); !slices.Equal(got, out) {
+			t.Errorf("missing of %d: %v, want %v", n, got, out)
+		}
+		for i := range s.Missing(n) {
+			s.Add(i)
+		}
+		for i := range s.All() {
+			s.Remove(i)
+		}
+		if s.Len() != 0 {
+			t.Errorf("of %d: %d left", n, s.Len())
+		}
+		if sets[0].Len()+sets[2].Len() != 0 {
+			t.Errorf("of %d: the sets beside it changed", n)
+		}
+	}
+}
