@@ -90,7 +90,7 @@ func TestRestartForgivesNoSilence(t *testing.T) {
 	}
 	// The process was down for an hour.
 	all := map[string]*plan.CellState{"s1": kept("s1", time.Hour), "s2": kept("s2", 48*time.Hour)}
-	endSilentSoaks(all, 5*time.Minute)
+	endSilentSoaks(&plan.Observed{Cells: all}, 5*time.Minute)
 	for name, want := range map[string]time.Duration{"s1": time.Hour, "s2": 0} {
 		s := plan.Receive(all[name], cells.Report{Cell: name, State: cells.StateHealthy, Running: a}, now,
 			5*time.Minute)

@@ -37,6 +37,7 @@ func readObservations(ctx context.Context, store Store, s *signals) (*observatio
 	}
 	obs.Cells, obs.Served = orEmpty(obs.Cells), orEmpty(obs.Served)
 	obs.Refused, obs.Registered = orEmpty(obs.Refused), orEmpty(obs.Registered)
+	obs.Replaced = []string{}
 	return &observations{store: store, signals: s, obs: obs, membership: newMembership()}, nil
 }
 
@@ -47,14 +48,28 @@ func orEmpty[K comparable, V any](m map[K]V) map[K]V {
 	return m
 }
 
-// snapshot returns what is observed now, for one plan; later changes don't show in it.
+// snapshot returns what is observed now; later changes don't show in it.
 func (o *observations) snapshot() *plan.Observed {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	return o.snapshotLocked()
+}
+
+// snapshotForPlan returns what is observed now, for the next plan of the engine's Memory.
+func (o *observations) snapshotForPlan() *plan.Observed {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	s := o.snapshotLocked()
+	o.obs.Replaced = []string{}
+	return s
+}
+
+// snapshotLocked is snapshot for callers that hold mu.
+func (o *observations) snapshotLocked() *plan.Observed {
 	s := o.obs
 	s.Cells = maps.Clone(s.Cells)
 	s.Served, s.Refused, s.Registered = maps.Clone(s.Served), maps.Clone(s.Refused), maps.Clone(s.Registered)
-	s.Slots = maps.Clone(s.Slots)
+	s.Slots, s.Replaced = maps.Clone(s.Slots), slices.Clip(s.Replaced)
 	return &s
 }
 
@@ -75,23 +90,23 @@ func (o *observations) setListeningSince(up time.Time) {
 func (o *observations) endSilentSoaks(staleAfter time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	endSilentSoaks(o.obs.Cells, staleAfter)
+	endSilentSoaks(&o.obs, staleAfter)
 }
 
 // endSilentSoaks ends the soak of cells that were silent while the process before this one heard others: only time in
-// which no process listened is a pause (R9). It changes the map, not the states in it.
-func endSilentSoaks(all map[string]*plan.CellState, staleAfter time.Duration) {
+// which no process listened is a pause (R9). It replaces states, and changes none.
+func endSilentSoaks(o *plan.Observed, staleAfter time.Duration) {
 	var heard time.Time
-	for _, s := range all {
+	for _, s := range o.Cells {
 		if s.LastReport.After(heard) {
 			heard = s.LastReport
 		}
 	}
-	for name, s := range all {
+	for name, s := range o.Cells {
 		if !s.Watched() && heard.Sub(s.LastReport) > staleAfter {
 			c := *s
 			c.HealthySince, c.Soaked = time.Time{}, 0
-			all[name] = &c
+			o.SetCell(name, &c)
 		}
 	}
 }
@@ -151,7 +166,7 @@ func (o *observations) addReported(state *plan.CellState) {
 	if now != nil && now.Granted != state.Granted { // a grant was made in between
 		state = state.WithNewestGrant(now)
 	}
-	o.obs.Cells[state.Name] = state
+	o.obs.SetCell(state.Name, state)
 }
 
 // mergeStates adds states that were read, without replacing newer ones.
@@ -162,7 +177,7 @@ func (o *observations) mergeStates(states map[string]*plan.CellState) {
 	for name, s := range states {
 		s.SetWatched(o.obs.ListeningSince) // if this process was listening, it watched the time since that report too
 		flags = flags || plan.FlagsDiffer(o.obs.Cells[name], s)
-		o.obs.Cells[name] = mergeState(o.obs.Cells[name], s)
+		o.obs.SetCell(name, mergeState(o.obs.Cells[name], s))
 	}
 	if flags {
 		o.signals.flagsReported.Notify()
@@ -201,14 +216,14 @@ func (o *observations) reloadCell(ctx context.Context, name string) error {
 	defer o.mu.Unlock()
 	s, have := states[name], o.obs.Cells[name]
 	if s == nil {
-		delete(o.obs.Cells, name)
+		o.obs.SetCell(name, nil)
 		return nil
 	}
 	s.SetWatched(o.obs.ListeningSince)
 	if have == nil || s.Version >= have.Version {
 		s = mergeState(have, s)
 	}
-	o.obs.Cells[name] = s
+	o.obs.SetCell(name, s)
 	return nil
 }
 

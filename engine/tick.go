@@ -325,7 +325,7 @@ func (e *Engine) carryOut(ctx context.Context, p plan.Plan) (tip string, out out
 func (e *Engine) makePlan() (plan.Plan, *view.View) {
 	began := time.Now()
 	now := e.clocks.timeAt(began)
-	obs := e.observations.snapshot()
+	obs := e.observations.snapshotForPlan()
 	obs.Key, obs.Audit = e.opts.Key, e.audit.chain
 	obs.Flags = e.publisher.announcedFlags().ForGates()
 	obs.Warming = findWarming(e.desired, e.opts.Warming)
