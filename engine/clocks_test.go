@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -96,6 +98,26 @@ func TestRestartForgivesNoSilence(t *testing.T) {
 			5*time.Minute)
 		if s.Soaked != want {
 			t.Errorf("%s soaked %s, want %s", name, s.Soaked, want)
+		}
+	}
+}
+
+// The selected element is that of the sorted list, and nothing before it is greater.
+func TestSelectNth(t *testing.T) {
+	for size := 1; size < 60; size++ {
+		for _, values := range []int{1, 2, size, 10 * size} { // few are the same many times
+			all := make([]time.Duration, size)
+			for i := range all {
+				all[i] = rand.N(time.Duration(values))
+			}
+			sorted := slices.Sorted(slices.Values(all))
+			for n := range all {
+				got := selectNth(all, n)
+				if got != sorted[n] || slices.Max(all[:n+1]) != got ||
+					!slices.Equal(slices.Sorted(slices.Values(all)), sorted) {
+					t.Fatalf("element %d of %v is %s, of %v", n, sorted, got, all)
+				}
+			}
 		}
 	}
 }
