@@ -61,19 +61,12 @@ func measurePlan(ctx context.Context, dir string) ([]figures.Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := observedHeads(d)
-	var memory plan.Memory
-	names := slices.Sorted(maps.Keys(o.Cells))
-	warm, err := figures.TimeRuns(30, func(i int) error {
-		o.Cells = maps.Clone(o.Cells)              // as a snapshot does
-		for n := i % 10; n < len(names); n += 10 { // cells report every 10 s, and a plan is made each second
-			s := *o.Cells[names[n]]
-			s.LastReport = time.Now()
-			o.Cells[s.Name] = &s
-		}
-		memory.Make(d, o, time.Now())
-		return nil
-	})
+	again := newReplanner(d)
+	warm, err := again.timeReports(10) // cells report every 10 s, and a plan is made each second
+	if err != nil {
+		return nil, err
+	}
+	one, err := again.timeReports(len(d.Cells))
 	if err != nil {
 		return nil, err
 	}
@@ -86,8 +79,72 @@ func measurePlan(ctx context.Context, dir string) ([]figures.Row, error) {
 			Ratio: float64(figures.Median(first)) / float64(150*time.Millisecond), Limit: 1,
 		},
 		figures.LimitRow("snapshot and plan when only reports changed", figures.Median(warm), 10*time.Millisecond),
+		figures.LimitRow("snapshot and plan when one report of 10,000 changed", figures.Median(one),
+			3*time.Millisecond),
 	}
-	return append(rows, growthExponent(d)), nil
+	return append(rows, growthExponent(d), planGrowth(d)), nil
+}
+
+// replanner makes one plan after the other, as an engine does.
+type replanner struct {
+	desired  *plan.Desired
+	observed *plan.Observed
+	memory   plan.Memory
+	names    []string // of the cells
+}
+
+func newReplanner(d *plan.Desired) *replanner {
+	r := &replanner{desired: d, observed: observedHeads(d)}
+	r.names = slices.Sorted(maps.Keys(r.observed.Cells))
+	for range 2 { // what the first plan learns counts in the second
+		p := r.memory.Make(d, r.observed, time.Now())
+		plan.Carry(r.observed, &p)
+	}
+	return r
+}
+
+// report takes a snapshot after reports of one cell of so many, which are others for another i.
+func (r *replanner) report(i, oneOf int) {
+	o := r.observed
+	o.Cells, o.Replaced = maps.Clone(o.Cells), []string{}
+	for n := i % oneOf; n < len(r.names); n += oneOf {
+		s := *o.Cells[r.names[n]]
+		s.LastReport = time.Now()
+		o.SetCell(s.Name, &s)
+	}
+}
+
+func (r *replanner) plan() { r.memory.Make(r.desired, r.observed, time.Now()) }
+
+// timeReports measures snapshots and plans, each after reports of one cell of so many.
+func (r *replanner) timeReports(oneOf int) ([]time.Duration, error) {
+	return figures.TimeRuns(30, func(i int) error {
+		r.report(i, oneOf)
+		r.plan()
+		return nil
+	})
+}
+
+// planGrowth measures what a plan costs for each cell, with 1,000 and 100,000 cells in 100 channels of which a tenth
+// reported.
+func planGrowth(d *plan.Desired) figures.Row {
+	cost := map[int]time.Duration{} // for a thousand cells
+	for _, n := range []int{1_000, 100_000} {
+		r, all := newReplanner(withCells(d, n)), make([]time.Duration, 20)
+		for i := range all {
+			r.report(i, 10)
+			begin := time.Now()
+			r.plan()
+			all[i] = time.Since(begin)
+		}
+		slices.Sort(all)
+		cost[n] = figures.Median(all) * 1_000 / time.Duration(n)
+	}
+	return figures.Row{
+		What: "a plan after reports of a tenth of the cells, for each thousand cells: 100k beside 1k",
+		Got:  figures.Time(cost[100_000]), Base: figures.Time(cost[1_000]),
+		Ratio: float64(cost[100_000]) / float64(cost[1_000]), Limit: 1.3,
+	}
 }
 
 // repositoryWithHeads makes a large repository whose heads an engine wrote.
