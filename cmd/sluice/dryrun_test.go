@@ -14,8 +14,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
-	"github.com/sluice-cd/sluice/cmd/sluice/internal/runcmd"
+	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/runcmd"
 )
 
 // commitNothing are the verbs that make no commit in the caller's name. All others have --dry-run.

@@ -1,7 +1,8 @@
 // Command sluice takes releases from a git repository through channels into cells.
 //
-// Every verb reads flags, calls the packages that do the work, and prints. Verbs live in internal/, a package
-// for each group of help; internal/cli has what the verbs share, and root.go builds the tree of all.
+// Every verb reads flags, calls the packages that do the work, and prints. Verbs live in
+// cmd/internal/, a package for each group of help; cli there has what the verbs share, and root.go builds the tree of
+// all.
 //
 // The command decides nothing itself: plan, why and status show the engine's one Plan, and people's verbs push
 // a commit, as anyone else would. Tables are for people; -o json and -o yaml are for programs, and their fields
@@ -20,8 +21,8 @@ import (
 	"syscall"
 
 	"github.com/sluice-cd/sluice/cells/agent/render"
-	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
-	"github.com/sluice-cd/sluice/cmd/sluice/internal/runcmd"
+	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/runcmd"
 )
 
 func main() {

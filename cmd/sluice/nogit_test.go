@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/cli"
 )
 
 // Without git on PATH, each verb that needs it says so and what to do, makes nothing, and guesses at nothing else.

@@ -11,7 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent"
 	"github.com/sluice-cd/sluice/cells/maintenance"
 	"github.com/sluice-cd/sluice/cells/owner"
-	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/cli"
 	"github.com/sluice-cd/sluice/internal/window"
 	"github.com/sluice-cd/sluice/releases"
 )

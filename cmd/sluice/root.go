@@ -8,17 +8,17 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sluice-cd/sluice/cmd/sluice/internal/cellcmd"
-	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
-	"github.com/sluice-cd/sluice/cmd/sluice/internal/debugcmd"
-	"github.com/sluice-cd/sluice/cmd/sluice/internal/decidecmd"
-	"github.com/sluice-cd/sluice/cmd/sluice/internal/demo"
-	"github.com/sluice-cd/sluice/cmd/sluice/internal/flagcmd"
-	"github.com/sluice-cd/sluice/cmd/sluice/internal/infracmd"
-	"github.com/sluice-cd/sluice/cmd/sluice/internal/lookcmd"
-	"github.com/sluice-cd/sluice/cmd/sluice/internal/releasecmd"
-	"github.com/sluice-cd/sluice/cmd/sluice/internal/runcmd"
-	"github.com/sluice-cd/sluice/cmd/sluice/internal/trustcmd"
+	"github.com/sluice-cd/sluice/cmd/internal/cellcmd"
+	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/debugcmd"
+	"github.com/sluice-cd/sluice/cmd/internal/decidecmd"
+	"github.com/sluice-cd/sluice/cmd/internal/demo"
+	"github.com/sluice-cd/sluice/cmd/internal/flagcmd"
+	"github.com/sluice-cd/sluice/cmd/internal/infracmd"
+	"github.com/sluice-cd/sluice/cmd/internal/lookcmd"
+	"github.com/sluice-cd/sluice/cmd/internal/releasecmd"
+	"github.com/sluice-cd/sluice/cmd/internal/runcmd"
+	"github.com/sluice-cd/sluice/cmd/internal/trustcmd"
 )
 
 const rootHelp = `Sluice takes releases from a git repository through channels (staging, then dedicated) into cells:

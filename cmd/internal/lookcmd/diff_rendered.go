@@ -1,0 +1,81 @@
+package lookcmd
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+
+	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/trial"
+	"github.com/sluice-cd/sluice/engine/edits"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/internal/filediff"
+)
+
+// maxRenderedKinds bounds the kinds of cells for which releases are compared: cells may each have values of their own.
+const maxRenderedKinds = 8
+
+// diffRendered compares what the releases of c render to, in place of their files: for one cell or, without one, for
+// each profile with the values of each cell of the channel.
+func diffRendered(ctx context.Context, a *cli.App, s *edits.Releases, c *releaseDiff, cell string) error {
+	to, from := c.to, s.Desired.Releases[c.From]
+	in := s.Desired.Channels[c.Channel].Cells
+	if cell != "" {
+		chosen := s.Desired.Cells[cell]
+		if chosen == nil {
+			return cli.Fail(fmt.Errorf("there is no cell %q", cell), "sluice cell list shows them")
+		}
+		in = []*plan.Cell{chosen}
+	}
+	variants, unfit, _ := trial.Variants(&to.Release, in)
+	if why := unfit[cell]; cell != "" && why != nil {
+		return cli.Fail(fmt.Errorf("the values of %s do not fit %s: %s", cell, c.To, why[0]),
+			"edit cells/%s/cell.yaml", cell)
+	}
+	if cell != "" {
+		variants = variants[:1]
+	}
+	if more := len(variants) - maxRenderedKinds; more > 0 {
+		a.Stderr.PrintLine("warning: %d of %d kinds of cells are compared; --cell NAME chooses one", maxRenderedKinds,
+			len(variants))
+		variants = variants[:maxRenderedKinds]
+	}
+	renderer, err := trial.Open(a)
+	if err != nil {
+		return err
+	}
+	defer renderer.Close()
+	render := func(files fs.FS, r *plan.Release, v trial.Variant) (map[string][]byte, error) {
+		if r == nil || files == nil {
+			return map[string][]byte{}, nil // there is no head yet
+		}
+		v.Values = maps.Clone(v.Values) // those of them that the release knows: the other may have new ones
+		maps.DeleteFunc(v.Values, func(name string, _ any) bool { _, known := r.Parameters[name]; return !known })
+		m, err := renderer.Render(ctx, trial.FolderOf(files, &r.StoredRelease), v)
+		if err != nil {
+			return nil, fmt.Errorf("render %s: %w", r.Version, trial.Reason(err, r.Version))
+		}
+		delete(m, trial.ManifestsFile) // its parts are files of their own
+		return m, nil
+	}
+	c.Files = []filediff.File{}
+	for _, v := range variants {
+		before, err := render(c.before, from, v)
+		if err != nil {
+			return err
+		}
+		after, err := render(c.after, to, v)
+		if err != nil {
+			return err
+		}
+		for _, f := range filediff.Compare(before, after) {
+			if len(variants) > 1 {
+				f.File = path.Join(v.Label(), f.File)
+			}
+			c.Files = append(c.Files, f)
+		}
+	}
+	return nil
+}
