@@ -14,7 +14,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent"
 	"github.com/sluice-cd/sluice/cells/owner"
-	"github.com/sluice-cd/sluice/engine/controlplane/bulletin"
+	"github.com/sluice-cd/sluice/internal/markdown"
 	"github.com/sluice-cd/sluice/internal/ui"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -65,7 +65,7 @@ func New(o Options) *Site {
 	}
 	g := newGuard(o.Open)
 	s := &Site{options: o, at: place{base: g.base, folder: o.Folder}, guard: g,
-		reader:  &reader{folder: o.Folder, notes: bulletin.NewRenderer(), kept: map[releases.Digest]keptFile{}},
+		reader:  &reader{folder: o.Folder, notes: markdown.NewRenderer(), kept: map[releases.Digest]keptFile{}},
 		compare: make(chan struct{}, 1), tabs: make(chan struct{}, maxTabs), ending: make(chan struct{}),
 		outcomes: map[string]outcome{}}
 	s.routes = s.newRoutes()

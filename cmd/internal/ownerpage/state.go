@@ -13,7 +13,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/flagserver"
 	"github.com/sluice-cd/sluice/cells/maintenance"
 	"github.com/sluice-cd/sluice/cells/owner"
-	"github.com/sluice-cd/sluice/engine/controlplane/bulletin"
+	"github.com/sluice-cd/sluice/internal/markdown"
 	"github.com/sluice-cd/sluice/internal/markup"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -46,7 +46,7 @@ func (s *State) Candidates() []owner.Candidate {
 // reader reads States. Its methods may be called at once.
 type reader struct {
 	folder string
-	notes  *bulletin.Renderer
+	notes  *markdown.Renderer
 
 	mu   sync.Mutex
 	kept map[releases.Digest]keptFile
@@ -125,7 +125,7 @@ func (r *reader) release(d releases.Digest) (k Kept, ok bool) {
 	case found != d:
 		err = errors.New("the agent's copy is damaged")
 	default:
-		k.Notes, err = r.notes.Notes(bulletin.TruncateNotes(string(files["notes.md"].Data)))
+		k.Notes, err = r.notes.Notes(markdown.TruncateNotes(string(files["notes.md"].Data)))
 	}
 	if err != nil {
 		k = Kept{Fault: err.Error()}

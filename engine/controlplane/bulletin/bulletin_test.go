@@ -21,6 +21,7 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/flags/repository"
+	"github.com/sluice-cd/sluice/internal/markdown"
 )
 
 var noon = time.Date(2026, 12, 1, 9, 0, 0, 0, time.UTC)
@@ -273,12 +274,12 @@ func TestNotesAreBounded(t *testing.T) {
 	p := bulletin.NewRenderer()
 	for _, piece := range []string{"[", "![", ">", "> ", "*", "* ", "`", "<", "\\", "_a", "**a ", "- ", "[a](", "|",
 		"\n|-", "&", "a@a.", "http://a", "<a ", "1. "} {
-		text := strings.Repeat(piece, 4*bulletin.MaxNotes)
+		text := strings.Repeat(piece, 4*markdown.MaxNotes)
 		page, err := p.Page(
 			bulletin.New(viewOf(
 				announcement("a", func(a *repository.Announcement) { a.Notes = text },
 					inChannel("dedicated", announce.Published, noon))), "", notesOf))
-		if err != nil || len(page) > 64*bulletin.MaxNotes || !strings.Contains(string(page), "…") {
+		if err != nil || len(page) > 64*markdown.MaxNotes || !strings.Contains(string(page), "…") {
 			t.Errorf("%q: %d bytes, %v", piece, len(page), err)
 		}
 	}

@@ -95,7 +95,7 @@ func (p *Renderer) Feed(b Bulletin) ([]byte, error) {
 }
 
 func (p *Renderer) feedEntry(base, kind string, item Item) (atomEntry, error) {
-	notes, err := p.notes.renderNotes(item.Notes)
+	notes, err := p.notes.Notes(item.Notes)
 	if err != nil {
 		return atomEntry{}, fmt.Errorf("render the notes of %s: %w", item.ID, err)
 	}

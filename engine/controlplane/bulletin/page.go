@@ -12,7 +12,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/sluice-cd/sluice/internal/cleantext"
+	"github.com/sluice-cd/sluice/internal/markdown"
 	"github.com/sluice-cd/sluice/internal/markup"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -21,15 +21,10 @@ import (
 var pageStyle string
 
 // Renderer renders pages and feeds. It is safe for concurrent use.
-type Renderer struct{ notes *notesRenderer }
+type Renderer struct{ notes *markdown.Renderer }
 
 // NewRenderer returns a Renderer.
-func NewRenderer() *Renderer { return &Renderer{notes: newNotesRenderer()} }
-
-// Notes renders release notes or an announcement's, which are Markdown, as safe HTML; empty: there are none.
-func (p *Renderer) Notes(text string) (markup.HTML, error) {
-	return p.notes.renderNotes(cleantext.Text(text))
-}
+func NewRenderer() *Renderer { return &Renderer{notes: markdown.NewRenderer()} }
 
 // ReadNotes returns a release's notes in a commit's files, or "" if it has none.
 func ReadNotes(files fs.FS, version string) (string, error) {
@@ -41,8 +36,8 @@ func ReadNotes(files fs.FS, version string) (string, error) {
 		return "", err
 	}
 	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, MaxNotes+1))
-	return TruncateNotes(string(text)), err
+	text, err := io.ReadAll(io.LimitReader(f, markdown.MaxNotes+1))
+	return markdown.TruncateNotes(string(text)), err
 }
 
 // ContentSecurityPolicy returns the pages' Content-Security-Policy, which allows their own style only.
@@ -123,7 +118,7 @@ func (p *Renderer) renderArticles(
 ) ([]markup.HTML, error) {
 	articles := make([]markup.HTML, 0, len(all))
 	for _, item := range all {
-		notes, err := p.notes.renderNotes(item.Notes)
+		notes, err := p.notes.Notes(item.Notes)
 		if err != nil {
 			return nil, fmt.Errorf("render the notes of %s: %w", item.ID, err)
 		}

@@ -20,6 +20,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/records"
 	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/internal/markdown"
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
@@ -210,14 +211,14 @@ type reader struct {
 	records    records.Store // nil: no adoption is known
 	events     CellEvents    // nil: no history of cells is known
 	exports    CellExports   // nil: no cell's exports are known
-	notes      *bulletin.Renderer
+	notes      *markdown.Renderer
 	log        zerolog.Logger
 }
 
 func newReader(o Options) *reader {
 	return &reader{repository: o.Repository, journal: o.Journal, former: o.Facts, records: o.Records,
 		events: o.Events, exports: o.Exports,
-		notes: bulletin.NewRenderer(),
+		notes: markdown.NewRenderer(),
 		log:   o.Log}
 }
 

@@ -1,4 +1,8 @@
-package bulletin
+// Package markdown renders what people wrote in Markdown, such as the notes of a release, as HTML that can do no harm
+// in a page of ours: links lead to the web and to mail alone, and HTML in it is text.
+//
+// It reads nothing but its argument, whose length it bounds. A Renderer may be used by several goroutines at once.
+package markdown
 
 import (
 	"bytes"
@@ -13,6 +17,7 @@ import (
 	"github.com/yuin/goldmark/renderer"
 	"github.com/yuin/goldmark/util"
 
+	"github.com/sluice-cd/sluice/internal/cleantext"
 	"github.com/sluice-cd/sluice/internal/markup"
 )
 
@@ -34,8 +39,8 @@ func TruncateNotes(notes string) string {
 	return strings.ToValidUTF8(notes, "") + truncationMark
 }
 
-// notesRenderer renders notes and caches the results. It is safe for concurrent use.
-type notesRenderer struct {
+// Renderer renders notes and caches the results. It is safe for concurrent use.
+type Renderer struct {
 	markdown goldmark.Markdown
 
 	mu       sync.Mutex
@@ -43,19 +48,21 @@ type notesRenderer struct {
 }
 
 // maxRendered bounds the cache: it suffices for the bulletins of some channels.
-const maxRendered = 4 * MaxItems
+const maxRendered = 200
 
-func newNotesRenderer() *notesRenderer {
+// NewRenderer returns a Renderer.
+func NewRenderer() *Renderer {
 	// Cells are aligned by attribute: the page's policy forbids inline styles.
 	table := extension.NewTable(extension.WithTableCellAlignMethod(extension.TableCellAlignAttribute))
-	return &notesRenderer{rendered: map[string]markup.HTML{}, markdown: goldmark.New(
+	return &Renderer{rendered: map[string]markup.HTML{}, markdown: goldmark.New(
 		goldmark.WithExtensions(table, extension.Strikethrough, extension.Linkify),
 		goldmark.WithRendererOptions(renderer.WithNodeRenderers(util.Prioritized(safeRenderer{}, 100))),
 	)}
 }
 
-// renderNotes renders notes as safe HTML.
-func (p *notesRenderer) renderNotes(notes string) (markup.HTML, error) {
+// Notes renders the notes of a release or of an announcement as safe HTML; empty: there are none.
+func (p *Renderer) Notes(notes string) (markup.HTML, error) {
+	notes = cleantext.Text(notes)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if known, ok := p.rendered[notes]; ok {
