@@ -36,6 +36,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/roster"
 	"github.com/sluice-cd/sluice/engine/store"
+	"github.com/sluice-cd/sluice/internal/listen"
 )
 
 // editableMembers are members in memory whose identities a test changes.
@@ -180,8 +181,8 @@ func newSecuredSiteWith(t *testing.T, keyed bool, change func(*controlplane.Opti
 func (h *securedSite) serveListeners(t *testing.T, keyed bool) {
 	t.Helper()
 	all := map[string]func() (net.Listener, error){
-		"loopback": func() (net.Listener, error) { return transport.ListenLoopback("127.0.0.1:0") },
-		"socket":   func() (net.Listener, error) { return transport.ListenUnix(filepath.Join(h.dir, "s")) },
+		"loopback": func() (net.Listener, error) { return listen.Loopback("127.0.0.1:0") },
+		"socket":   func() (net.Listener, error) { return listen.Unix(filepath.Join(h.dir, "s")) },
 		"people":   func() (net.Listener, error) { return transport.ListenPeople("127.0.0.1:0", h.keys.Certificate()) },
 	}
 	if keyed {

@@ -14,15 +14,15 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/sluice-cd/sluice/engine/controlplane/transport"
 	"github.com/sluice-cd/sluice/engine/store"
+	"github.com/sluice-cd/sluice/internal/listen"
 )
 
 // Serve stops when its context ends: it ends a waiting poll and closes both listeners.
 func TestServeStops(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
-	tcp, err := transport.ListenLoopback("127.0.0.1:0")
+	tcp, err := listen.Loopback("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +31,7 @@ func TestServeStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	unix, err := transport.ListenUnix(filepath.Join(dir, "s"))
+	unix, err := listen.Unix(filepath.Join(dir, "s"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func TestServeStops(t *testing.T) {
 func TestServeFailsWithItsListener(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
-	l, err := transport.ListenLoopback("127.0.0.1:0")
+	l, err := listen.Loopback("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

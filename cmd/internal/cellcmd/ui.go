@@ -14,8 +14,8 @@ import (
 	"github.com/sluice-cd/sluice/cells/owner"
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
 	"github.com/sluice-cd/sluice/cmd/internal/ownerpage"
-	"github.com/sluice-cd/sluice/engine/controlplane/transport"
 	"github.com/sluice-cd/sluice/engine/edits"
+	"github.com/sluice-cd/sluice/internal/listen"
 )
 
 func cellUIVerb(a *cli.App) *cobra.Command {
@@ -74,10 +74,10 @@ machine, forward a port: ssh -L 8420:PATH or -L 8420:127.0.0.1:PORT, and open lo
 // listenForOwner listens on loopback or a unix socket, for which open is true.
 func listenForOwner(address string) (l net.Listener, open bool, err error) {
 	if path, ok := strings.CutPrefix(address, "unix://"); ok {
-		l, err = transport.ListenUnix(path)
+		l, err = listen.Unix(path)
 		return l, true, err
 	}
-	l, err = transport.ListenLoopback(strings.TrimSuffix(strings.TrimPrefix(address, "http://"), "/"))
+	l, err = listen.Loopback(strings.TrimSuffix(strings.TrimPrefix(address, "http://"), "/"))
 	return l, false, err
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
 	"github.com/sluice-cd/sluice/engine/controlplane/transport"
+	"github.com/sluice-cd/sluice/internal/listen"
 )
 
 // listenOptions are the flags of serve that say where it listens.
@@ -108,11 +109,11 @@ func (d *listenOptions) openListeners(data string) (e *listeners, err error) {
 	for _, at := range d.listen {
 		var l net.Listener
 		if path, ok := strings.CutPrefix(at, "unix://"); ok {
-			l, err = transport.ListenUnix(path)
+			l, err = listen.Unix(path)
 		} else if addr, ok := strings.CutPrefix(at, "https://"); ok {
 			l, err = transport.ListenPeople(strings.TrimSuffix(addr, "/"), cert)
 		} else {
-			l, err = transport.ListenLoopback(strings.TrimSuffix(strings.TrimPrefix(at, "http://"), "/"))
+			l, err = listen.Loopback(strings.TrimSuffix(strings.TrimPrefix(at, "http://"), "/"))
 		}
 		if err != nil {
 			return e, cli.Fail(err, "choose another with --listen: loopback, unix:///PATH, or https://HOST:PORT")

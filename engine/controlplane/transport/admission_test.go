@@ -13,6 +13,7 @@ import (
 
 	"github.com/sluice-cd/sluice/engine/controlplane/metrics"
 	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/internal/listen"
 )
 
 // R57: of the descriptors, a share is kept back, and strangers get at most half of the rest.
@@ -105,7 +106,7 @@ func TestR57SilentPeersAreDropped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plain, err := ListenLoopback("127.0.0.1:0")
+	plain, err := listen.Loopback("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
