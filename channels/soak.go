@@ -63,7 +63,7 @@ func (s *Soak) Judge(upstream string, samples []Sample) Verdict {
 		if doneCounted < least { // only later cells complete the number
 			doneCounted, counted, soakedCounted = done, len(samples), soaked
 		}
-		return Held("", reason.SoakHeld, doneCounted, countCells(counted), FormatElapsed(soakedCounted))
+		return Held("", reason.SoakHeld, doneCounted, countCells(counted), words.FormatElapsed(soakedCounted))
 	}
 	healthy, of, needs := done, len(samples), least
 	if doneCounted < share && share >= least || done >= least {
@@ -125,18 +125,4 @@ func countCells(n int) string {
 		return "1 cell"
 	}
 	return fmt.Sprintf("%d cells", n)
-}
-
-// FormatElapsed formats a measured duration for people: 24h2m, 7m30s, 45s, 300ms. From an hour on seconds are dropped,
-// and from a second on milliseconds; nothing is rounded up.
-func FormatElapsed(d time.Duration) string {
-	switch abs := d.Abs(); {
-	case abs >= time.Hour:
-		d = d.Truncate(time.Minute)
-	case abs >= time.Second:
-		d = d.Truncate(time.Second)
-	default:
-		d = d.Truncate(time.Millisecond)
-	}
-	return words.ExactDuration(d)
 }

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/internal/markup"
@@ -162,7 +161,7 @@ func renderWave(m *Model, w plan.WaveProgress, r *plan.Progress) markup.HTML {
 		ui.Paragraph("", markup.Text(fmt.Sprintf("%s of %s soaked", ui.Thousands(min(w.Healthy, w.Cells)),
 			ui.Counted(w.Cells, "cell"))))}
 	if w.Soak > 0 {
-		parts = append(parts, ui.Paragraph("soft", markup.Text("each "+channels.FormatElapsed(w.Soak)+" healthy")))
+		parts = append(parts, ui.Paragraph("soft", markup.Text("each "+words.FormatElapsed(w.Soak)+" healthy")))
 	}
 	if !w.Until.IsZero() {
 		parts = append(parts, ui.Paragraph("soft", "through at ", ui.Instant(w.Until), " at the earliest"))

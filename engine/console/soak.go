@@ -6,10 +6,10 @@ import (
 	"slices"
 	"time"
 
-	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/internal/markup"
 	"github.com/sluice-cd/sluice/internal/ui"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // maxSoakLines bounds the lines of a chart of soaks: of more cells, each line stands for several.
@@ -128,7 +128,7 @@ func soakChart(m *Model, c *plan.Channel, r *plan.Release) markup.HTML {
 		said += fmt.Sprintf("; each line stands for %d of them, and is that which has soaked the shortest", each)
 	}
 	if asked > 0 {
-		said += "; the next channel asks for " + channels.FormatElapsed(asked)
+		said += "; the next channel asks for " + words.FormatElapsed(asked)
 	}
 	chart := markup.Join(ch.Render(), soakLegend(asked > 0))
 	if drawn == 0 { // they came to it just now
@@ -182,7 +182,7 @@ func elapsed(d time.Duration) string {
 	if d < time.Minute {
 		return "under a minute"
 	}
-	return channels.FormatElapsed(d.Truncate(time.Minute))
+	return words.FormatElapsed(d.Truncate(time.Minute))
 }
 
 // lookOfGap returns the shape and the word for why a gap does not count.

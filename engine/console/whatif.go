@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/simulate"
 	"github.com/sluice-cd/sluice/engine/whatif"
 	"github.com/sluice-cd/sluice/internal/manifest"
@@ -178,7 +177,7 @@ func trialSentence(c *simulate.Comparison) string {
 		text += fmt.Sprintf(", %s that %s not today", ui.Thousands(s.Only[1]), come(s.Only[1]))
 	}
 	if s.Longest > 0 {
-		text += "; the longest delay is " + channels.FormatElapsed(s.Longest)
+		text += "; the longest delay is " + words.FormatElapsed(s.Longest)
 	}
 	return text
 }
@@ -244,9 +243,9 @@ func trialMoves(c *simulate.Comparison) markup.HTML {
 		case !both:
 			difference = ui.State("new", "only then")
 		case by > 0:
-			difference = ui.State("held", channels.FormatElapsed(by)+" later")
+			difference = ui.State("held", words.FormatElapsed(by)+" later")
 		case by < 0:
-			difference = ui.State("passed", channels.FormatElapsed(-by)+" earlier")
+			difference = ui.State("passed", words.FormatElapsed(-by)+" earlier")
 		}
 		if len(rows) < 2*pageRows {
 			rows = append(rows, []markup.HTML{markup.Text(d.Release), link(Channel, d.Channel), when(d.Before),
@@ -279,7 +278,7 @@ func trialWaits(c *simulate.Comparison) markup.HTML {
 		if w.Longest == 0 {
 			return ui.Soft("never")
 		}
-		text := channels.FormatElapsed(time.Duration(w.Longest) * time.Second)
+		text := words.FormatElapsed(time.Duration(w.Longest) * time.Second)
 		if w.Open {
 			text += ", still"
 		}

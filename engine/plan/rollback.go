@@ -98,7 +98,7 @@ func (t *tally) describeFailure() string {
 	}
 	if len(silent) > 0 {
 		parts = append(parts, fmt.Sprintf("%s stalled in %s: no result for %s", e.Release, words.Some(silent, 3),
-			channels.FormatElapsed(t.channel.Valid.Rollout.Stall)))
+			words.FormatElapsed(t.channel.Valid.Rollout.Stall)))
 	}
 	return strings.Join(parts, "; ")
 }

@@ -285,7 +285,7 @@ func (w *waveProgress) describeOpenWave() string {
 		return s + " soaks until " + w.throughAt.UTC().Format(time.RFC3339)
 	case asked > 0:
 		return s + ": " + strconv.Itoa(len(w.soaks)) + " of " + words.Count(size, "cell") +
-			" healthy on it, which is to soak for " + channels.FormatElapsed(asked)
+			" healthy on it, which is to soak for " + words.FormatElapsed(asked)
 	}
 	return s + ": " + strconv.Itoa(len(w.soaks)) + " of " + words.Count(size, "cell") + " healthy on it"
 }

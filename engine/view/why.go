@@ -266,7 +266,7 @@ func (v *View) describeRunning(s *plan.CellState) string {
 	}
 	how := string(s.State)
 	if s.State == cells.StateHealthy && !s.HealthySince.IsZero() {
-		how = "healthy for " + channels.FormatElapsed(s.Soaked)
+		how = "healthy for " + words.FormatElapsed(s.Soaked)
 	}
 	if s.Message != "" {
 		how += " (" + words.OneLine(s.Message) + ")"

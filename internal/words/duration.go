@@ -40,3 +40,17 @@ func ExactDuration(d time.Duration) string {
 	}
 	return s
 }
+
+// FormatElapsed formats a measured duration for people: 24h2m, 7m30s, 45s, 300ms. From an hour on seconds are dropped,
+// and from a second on milliseconds; nothing is rounded up.
+func FormatElapsed(d time.Duration) string {
+	switch abs := d.Abs(); {
+	case abs >= time.Hour:
+		d = d.Truncate(time.Minute)
+	case abs >= time.Second:
+		d = d.Truncate(time.Second)
+	default:
+		d = d.Truncate(time.Millisecond)
+	}
+	return ExactDuration(d)
+}

@@ -21,3 +21,18 @@ func TestParseDuration(t *testing.T) {
 		}
 	}
 }
+
+func TestFormatElapsed(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0: "0s", 24*time.Hour + 2*time.Minute: "24h2m", 24*time.Hour + 2*time.Minute + 59*time.Second: "24h2m",
+		45 * time.Second:                      "45s",
+		45*time.Second + 900*time.Millisecond: "45s", 10 * time.Minute: "10m", 90 * time.Second: "1m30s",
+		10 * time.Hour:           "10h",
+		300*time.Millisecond + 7: "300ms", 999 * time.Nanosecond: "0s", 100 * time.Hour: "100h",
+		-90 * time.Minute: "-1h30m",
+	} {
+		if got := FormatElapsed(d); got != want {
+			t.Errorf("FormatElapsed(%d) = %s, want %s", d, got, want)
+		}
+	}
+}

@@ -17,8 +17,8 @@ import (
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/term"
 
-	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/internal/cleantext"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // The output forms of -o.
@@ -233,7 +233,7 @@ func Ago(now, t time.Time) string {
 
 // FormatDuration returns a length of time as verdicts have it: 42s, 3m10s, 5h2m, 100h.
 func FormatDuration(d time.Duration) string {
-	return channels.FormatElapsed(max(d, 0).Round(time.Second))
+	return words.FormatElapsed(max(d, 0).Round(time.Second))
 }
 
 // FormatTime returns an instant as tables show it.

@@ -21,7 +21,6 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/maintenance"
 	"github.com/sluice-cd/sluice/cells/owner"
-	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/internal/markup"
 	"github.com/sluice-cd/sluice/internal/ui"
 	"github.com/sluice-cd/sluice/internal/window"
@@ -297,7 +296,7 @@ func windowTable(all []window.Window, at place, now time.Time) markup.HTML {
 			when = ui.Instant(until)
 		}
 		n := strconv.Itoa(i + 1)
-		rows = append(rows, []markup.HTML{markup.Text(n), ui.Code(w.Opens), markup.Text(channels.FormatElapsed(w.For)),
+		rows = append(rows, []markup.HTML{markup.Text(n), ui.Code(w.Opens), markup.Text(words.FormatElapsed(w.For)),
 			markup.Text(zone), is, when,
 			markup.Link(at.action("remove-window", "number", n), "Remove window "+n+"…")})
 	}
