@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
-	"github.com/sluice-cd/sluice/cmd/internal/runcmd"
 )
 
 // commitNothing are the verbs that make no commit in the caller's name. All others have --dry-run.
@@ -97,7 +96,7 @@ func TestVerbsThatKeepRunning(t *testing.T) {
 		if err == nil {
 			err = cmd.ParseFlags(rest)
 		}
-		if err != nil || len(cmd.Flags().Args()) > 0 || runcmd.KeepsRunning(cmd) != keeps {
+		if err != nil || len(cmd.Flags().Args()) > 0 || cli.KeepsRunning(cmd) != keeps {
 			t.Errorf("sluice %s: keeps running: %v, %v", line, !keeps, err)
 		}
 	}

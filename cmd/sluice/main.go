@@ -16,45 +16,22 @@ import (
 	"cmp"
 	"context"
 	"io"
-	"os"
-	"os/signal"
-	"syscall"
 
-	"github.com/sluice-cd/sluice/cells/agent/render"
+	"github.com/sluice-cd/sluice/cmd/internal/agentcmd"
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
-	"github.com/sluice-cd/sluice/cmd/internal/runcmd"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// A second signal ends the process at once: after the first, signals are no longer caught.
-	context.AfterFunc(ctx, stop)
-	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr))
-}
+func main() { cli.Main(run) }
 
 // run runs the command and returns the exit code; ctx ends it early.
 func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	if len(args) == 1 && args[0] == render.ChildVerb && isPipe(stdin) {
-		return render.Main(stdin, stdout) // before any setup: the child limits its own memory
-	}
-	if len(args) > 0 && args[0] == runcmd.SuperviseName {
-		return runcmd.Supervise(args[1:], stderr)
-	}
-	if len(args) > 0 && args[0] == runcmd.EncloseName {
-		return runcmd.Enclose(args[1:], stderr)
+	if code, ok := agentcmd.RunChild(args, stdin, stdout, stderr); ok {
+		return code
 	}
 	a := cli.NewApp(env, stdin, stdout, stderr)
+	a.Hints = repos.Hints()
 	root := root(a)
 	root.SetArgs(args)
 	return a.ReportError(cmp.Or(root.ExecuteContext(ctx), a.Misdirected))
-}
-
-// isPipe reports whether a program writes to in: not a person at a terminal, nor nobody (/dev/null).
-func isPipe(in io.Reader) bool {
-	f, ok := in.(*os.File)
-	if !ok {
-		return true
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice == 0
 }

@@ -93,6 +93,9 @@ type Error struct {
 func (e *Error) Error() string { return e.Err.Error() }
 func (e *Error) Unwrap() error { return e.Err }
 
+// NextStep returns the next step, and the faults that are shown with the error.
+func (e *Error) NextStep() (next string, faults []releases.Fault) { return e.Next, e.Faults }
+
 // Fail returns an Error with the next step.
 func Fail(err error, next string, args ...any) error {
 	return &Error{Err: err, Next: fmt.Sprintf(next, args...)}

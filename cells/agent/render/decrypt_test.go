@@ -56,7 +56,7 @@ func TestDecryptRelease(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := string(m.Files[manifestsFile])
+	all := string(m.Files[ManifestsFile])
 	for _, text := range []string{"url: postgres://app:s3cr=t@db/app?a=b,c\n", `digits: "0123"`, "namespace: cell\n",
 		base64.StdEncoding.EncodeToString([]byte(sopsFile(t, "plain/token.bin")))} {
 		if !strings.Contains(all, text) {
@@ -69,7 +69,7 @@ func TestDecryptRelease(t *testing.T) {
 	}
 
 	r.encrypted, r.keyFile = true, ""
-	if m, err = r.Render(t.Context(), a); err != nil || !strings.Contains(string(m.Files[manifestsFile]), "sops:") {
+	if m, err = r.Render(t.Context(), a); err != nil || !strings.Contains(string(m.Files[ManifestsFile]), "sops:") {
 		t.Errorf("left encrypted: %v", err)
 	}
 

@@ -59,7 +59,7 @@ data: {registry: registry.example}
 		if err != nil {
 			t.Fatal(err)
 		}
-		all := string(m.Files[manifestsFile])
+		all := string(m.Files[ManifestsFile])
 		for _, image := range []string{"/team/shop:2.0\n", "/side:1\n", "/b:1\n",
 			"/team/migrate@sha256:" + strings.Repeat("a", 64) + "\n"} {
 			if !strings.Contains(all, "image: "+want+image) {

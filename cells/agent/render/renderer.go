@@ -28,13 +28,15 @@ import (
 
 const (
 	// renderFormat changes when the same release and values would render to other files, or to another response.
-	renderFormat  = "9"
-	kustomize     = "sigs.k8s.io/kustomize/api"
-	keptRendered  = 16
-	maxRendered   = 256 << 20
-	maxStderr     = 64 << 10
-	manifestsFile = "manifests.yaml"
+	renderFormat = "9"
+	kustomize    = "sigs.k8s.io/kustomize/api"
+	keptRendered = 16
+	maxRendered  = 256 << 20
+	maxStderr    = 64 << 10
 )
+
+// ManifestsFile is the name of the file that has all manifests, in the order in which they are applied.
+const ManifestsFile = "manifests.yaml"
 
 // Limits bound a render. Zero fields mean the default, in brackets.
 type Limits struct {
@@ -306,7 +308,7 @@ func splitOutput(from *cells.Assignment, output []byte) (Result, error) {
 		}
 		all = append(all, text...)
 	}
-	files[manifestsFile] = all
+	files[ManifestsFile] = all
 	rendered := cells.Rendered{Assignment: *from, Files: files, Objects: objects, Kubernetes: a.Kubernetes}
 	if len(objects) == 0 { // it says allowEmpty, or it would not be rendered
 		rendered.Kubernetes.RemoveMost = true

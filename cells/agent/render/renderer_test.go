@@ -339,7 +339,7 @@ func FuzzSplit(f *testing.F) {
 	f.Add([]byte(string(head) + "\nabcde"))
 	f.Fuzz(func(t *testing.T, output []byte) {
 		m, err := splitOutput(&cells.Assignment{}, output)
-		if err == nil && (m.Files[manifestsFile] == nil || m.Features == nil) {
+		if err == nil && (m.Files[ManifestsFile] == nil || m.Features == nil) {
 			t.Error("no stream")
 		}
 	})

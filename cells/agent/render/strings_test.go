@@ -53,10 +53,10 @@ func TestStringsStayStrings(t *testing.T) {
 				t.Fatalf("%q: %v", v, err)
 			}
 			var app struct{ Data map[string]any }
-			must(t, yaml.Unmarshal(m.Files[manifestsFile], &app))
+			must(t, yaml.Unmarshal(m.Files[ManifestsFile], &app))
 			for _, field := range []string{"made", "there", "quoted"} {
 				if got, ok := app.Data[field].(string); !ok || got != v {
-					t.Errorf("%q: %s is %#v\n%s", v, field, app.Data[field], m.Files[manifestsFile])
+					t.Errorf("%q: %s is %#v\n%s", v, field, app.Data[field], m.Files[ManifestsFile])
 				}
 			}
 			if app.Data["number"] != 3 {
@@ -75,7 +75,7 @@ func TestStringsInTypedFields(t *testing.T) {
 		m, err := r.Render(t.Context(), a)
 		must(t, err)
 		var app struct{ Data map[string]any }
-		must(t, yaml.Unmarshal(m.Files[manifestsFile], &app))
+		must(t, yaml.Unmarshal(m.Files[ManifestsFile], &app))
 		if app.Data["port"] != want {
 			t.Errorf("%q: %#v, want %#v", v, app.Data["port"], want)
 		}
@@ -98,7 +98,7 @@ func TestStringsKeepGeneratedNames(t *testing.T) {
 		}
 		m, err := r.Render(t.Context(), a)
 		must(t, err)
-		text := string(m.Files[manifestsFile])
+		text := string(m.Files[ManifestsFile])
 		_, name, _ := strings.Cut(text, "name: app-")
 		names[name] = true
 		if !strings.Contains(text, `made: "null"`) || len(name) < 5 {
@@ -120,8 +120,8 @@ func TestFilesOfAnyName(t *testing.T) {
 			"kustomization.yaml": "resources: [base]\n", "un used/é.md": ""})
 		r, a := newRenderer(t, files)
 		m, err := r.Render(t.Context(), a)
-		if err != nil || !strings.Contains(string(m.Files[manifestsFile]), "text of "+name) {
-			t.Errorf("%s: %v\n%s", name, err, m.Files[manifestsFile])
+		if err != nil || !strings.Contains(string(m.Files[ManifestsFile]), "text of "+name) {
+			t.Errorf("%s: %v\n%s", name, err, m.Files[ManifestsFile])
 		}
 	}
 	folder := map[string]string{"release.yaml": "apiVersion: sluice/v1\nkind: Release\nversion: 1.0.0\n",

@@ -12,6 +12,8 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/client"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/plan"
@@ -49,7 +51,7 @@ the cell is only added.`,
 				if n.Channel == "" {
 					return cli.UsageError(cmd, "--dry-run shows the commit of a new cell: name its --channel")
 				}
-				return cli.CommitDecision(a, cmd, a.ReleaseRepository(), n)
+				return repos.CommitDecision(a, cmd, repos.ReleaseRepository(), n)
 			}
 			if !findTokenStore(a, cmd) && (n.Channel == "" || file != "") {
 				return cli.UsageError(cmd, missingTokenStore)
@@ -64,7 +66,7 @@ the cell is only added.`,
 	f.StringToStringVar(&n.Labels, "label", nil, "label, `KEY=VALUE`, that waves can select by; may be repeated")
 	f.StringVar(&file, "token-file", "",
 		"write the token to this `FILE`, readable by its owner only, instead of printing it")
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	return cmd
 }
 
@@ -148,27 +150,27 @@ func findTokenWay(ctx context.Context, a *cli.App) (w tokenWay, err error) {
 	switch {
 	case a.Server != "":
 		var page peopleapi.MemberPage
-		err := a.GetResource(ctx, "/v1/cells?limit=1", &page)
+		err := client.GetResource(ctx, a, "/v1/cells?limit=1", &page)
 		return tokenWay{!page.Keyed, a.Server}, err
 	case a.Data == "" && a.Database == "":
 		return tokenWay{true, usual}, nil
 	}
-	st, err := a.OpenStore(ctx, a.Logger())
+	st, err := repos.OpenStore(ctx, a, a.Logger())
 	if err != nil {
 		return w, err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	advertised, _, err := cli.ReadAdvertised(ctx, st)
+	advertised, _, err := repos.ReadAdvertised(ctx, st)
 	if err != nil || advertised.Address != "" {
 		return w, err
 	}
-	local, err := st.Fact(ctx, cli.LocalFact)
+	local, err := st.Fact(ctx, repos.LocalFact)
 	return tokenWay{true, cmp.Or(local, usual)}, err
 }
 
 // readCell returns a cell of the repository; the error suggests the nearest.
 func readCell(ctx context.Context, a *cli.App, cmd *cobra.Command, name string) (*plan.Cell, error) {
-	s, err := a.ReleaseRepository().ReadSnapshot(ctx, a, cmd)
+	s, err := repos.ReleaseRepository().ReadSnapshot(ctx, a, cmd)
 	if err != nil {
 		return nil, err
 	}
@@ -177,9 +179,9 @@ func readCell(ctx context.Context, a *cli.App, cmd *cobra.Command, name string) 
 
 // commitCell commits cell.yaml and returns the commit; empty if the cell exists as requested.
 func commitCell(a *cli.App, cmd *cobra.Command, n edits.AddCell) (string, error) {
-	repo, p, err := a.ReleaseRepository().OpenPusher(a, cmd)
+	repo, p, err := repos.ReleaseRepository().OpenPusher(a, cmd)
 	if err != nil {
-		return "", cli.DecisionError(n, err)
+		return "", repos.DecisionError(n, err)
 	}
 	defer repo.Close()
 	done, err := p.Push(cmd.Context(), n)
@@ -199,7 +201,7 @@ func requestJoinToken(a *cli.App, cmd *cobra.Command, name string) (peopleapi.Jo
 	ctx, cancel := context.WithTimeout(ctx, unknownCellTimeout)
 	defer cancel()
 	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 3*time.Second) {
-		err := a.CallServer(ctx, http.MethodPost, cellPath(name, "/tokens"), nil, &token)
+		err := client.CallServer(ctx, a, http.MethodPost, cellPath(name, "/tokens"), nil, &token)
 		if !isUnknownCell(err) {
 			return token, err
 		}
@@ -216,14 +218,14 @@ func requestJoinToken(a *cli.App, cmd *cobra.Command, name string) (peopleapi.Jo
 
 // isCommitted reports whether the repository has a cell that the control plane does not know, or can't be read.
 func isCommitted(ctx context.Context, a *cli.App, cmd *cobra.Command, name string) bool {
-	s, err := a.ReleaseRepository().ReadSnapshot(ctx, a, cmd)
+	s, err := repos.ReleaseRepository().ReadSnapshot(ctx, a, cmd)
 	return err != nil || s.Desired.Cells[name] != nil
 }
 
 // createJoinToken makes a token in the store, on the server's machine.
 func createJoinToken(ctx context.Context, a *cli.App, cmd *cobra.Command,
 	name string) (token peopleapi.JoinToken, err error) {
-	s, err := a.ReleaseRepository().ReadSnapshot(ctx, a, cmd)
+	s, err := repos.ReleaseRepository().ReadSnapshot(ctx, a, cmd)
 	if err != nil {
 		return token, err
 	}
@@ -231,12 +233,12 @@ func createJoinToken(ctx context.Context, a *cli.App, cmd *cobra.Command,
 	if err != nil {
 		return token, err
 	}
-	st, err := a.OpenStore(ctx, a.Logger())
+	st, err := repos.OpenStore(ctx, a, a.Logger())
 	if err != nil {
 		return token, err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	advertised, _, err := cli.ReadAdvertised(ctx, st)
+	advertised, _, err := repos.ReadAdvertised(ctx, st)
 	if err != nil {
 		return token, err
 	}

@@ -15,7 +15,9 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/client"
 	"github.com/sluice-cd/sluice/cmd/internal/install"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/releases/infrastructure"
 )
@@ -66,8 +68,8 @@ func cellBootstrapVerb(a *cli.App) *cobra.Command {
 The files hold the token, which works once, within an hour: only you can read them. Those for AWS do not,
 since the customer needs longer: the page says when to ask for one.`,
 		Example: `  sluice cell bootstrap acme --channel staging --target host --out acme --server unix:///run/sluice.sock
-  sluice cell bootstrap acme --target kubernetes --image registry.example/sluice:1.0 --for shop --out acme
-  sluice cell bootstrap acme --target aws --endpoint-service com.amazonaws.vpce.eu-central-1.vpce-svc-0a1b2c3d --image registry.example/sluice:1.0 --for shop --out acme`,
+  sluice cell bootstrap acme --target kubernetes --image registry.example/sluice-agent:1.0 --for shop --out acme
+  sluice cell bootstrap acme --target aws --endpoint-service com.amazonaws.vpce.eu-central-1.vpce-svc-0a1b2c3d --image registry.example/sluice-agent:1.0 --for shop --out acme`,
 		Args: cli.ArgumentCount(1, 1, "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			b.cell.Name = args[0]
@@ -78,7 +80,7 @@ since the customer needs longer: the page says when to ask for one.`,
 				if b.cell.Channel == "" {
 					return cli.UsageError(cmd, "--dry-run shows the commit of a new cell: name its --channel")
 				}
-				return cli.CommitDecision(a, cmd, a.ReleaseRepository(), b.cell)
+				return repos.CommitDecision(a, cmd, repos.ReleaseRepository(), b.cell)
 			}
 			if !findTokenStore(a, cmd) {
 				return cli.UsageError(cmd, missingTokenStore)
@@ -90,7 +92,7 @@ since the customer needs longer: the page says when to ask for one.`,
 		},
 	}
 	b.addFlags(cmd)
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	return cmd
 }
 
@@ -301,7 +303,7 @@ func (b *bootstrap) accountSteps() []step {
 
 // readTemplates fills in the templates of the infrastructure update. about has the control plane's address and pins.
 func (b *bootstrap) readTemplates(a *cli.App, cmd *cobra.Command, about install.Account) error {
-	s, err := a.ReleaseRepository().ReadSnapshot(cmd.Context(), a, cmd)
+	s, err := repos.ReleaseRepository().ReadSnapshot(cmd.Context(), a, cmd)
 	if err != nil {
 		return err
 	}

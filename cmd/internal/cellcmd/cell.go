@@ -1,5 +1,5 @@
-// Package cellcmd has the verbs of access: cells and their keys, on the vendor's side; the decisions of a
-// cell's owner, on the cell's own machine; and the tokens of people and programs.
+// Package cellcmd has the verbs of access: cells and their keys, on the vendor's side, and the tokens of people and
+// programs. The verbs of a cell's owner, in package ownercmd, are below the same group.
 //
 // It never reads a cell's private key, and prints a token only once. A verb runs in one goroutine.
 package cellcmd
@@ -16,6 +16,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/client"
+	"github.com/sluice-cd/sluice/cmd/internal/ownercmd"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/view"
@@ -36,16 +39,15 @@ override them.`,
 			cellAddVerb(a),
 			cellBootstrapVerb(a),
 			cellListVerb(a),
-			cellVerifyVerb(a),
-			cli.Complete(a, cellShowVerb(a), cli.CellNames),
-			cli.Complete(a, cellRetryVerb(a), cli.CellNames),
-			cli.Complete(a, cellEditVerb(a), cli.CellNames),
-			cli.Complete(a, cellMoveVerb(a), cli.CellNames),
-			cli.Complete(a, cellRotateVerb(a), cli.CellNames),
-			cli.Complete(a, cellRevokeVerb(a), cli.CellNames),
-			cli.Complete(a, cellRenameVerb(a), cli.CellNames),
-			cli.Complete(a, cellRemoveVerb(a), cli.CellNames),
-		}, ownerVerbs(a)...)...)
+			repos.Complete(a, cellShowVerb(a), repos.CellNames),
+			repos.Complete(a, cellRetryVerb(a), repos.CellNames),
+			repos.Complete(a, cellEditVerb(a), repos.CellNames),
+			repos.Complete(a, cellMoveVerb(a), repos.CellNames),
+			repos.Complete(a, cellRotateVerb(a), repos.CellNames),
+			repos.Complete(a, cellRevokeVerb(a), repos.CellNames),
+			repos.Complete(a, cellRenameVerb(a), repos.CellNames),
+			repos.Complete(a, cellRemoveVerb(a), repos.CellNames),
+		}, ownercmd.Verbs(a)...)...)
 	cmd.GroupID = cli.GroupCells
 	return cmd
 }
@@ -75,7 +77,7 @@ func cellListVerb(a *cli.App) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&channel, "channel", "", "list only the cells of this `CHANNEL`")
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	return cmd
 }
 
@@ -104,7 +106,7 @@ func cellShowVerb(a *cli.App) *cobra.Command {
 			return printMember(a, m)
 		},
 	}
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	return cmd
 }
 
@@ -146,17 +148,18 @@ func cellRotateVerb(a *cli.App) *cobra.Command {
 		Example: `  sluice cell rotate acme --server unix:///run/sluice.sock`,
 		Args:    cli.ArgumentCount(1, 1, "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if !a.UsesServer() {
+			if !client.UsesServer(a) {
 				return cli.UsageError(cmd, "only the control plane does this: name it with --server")
 			}
 			var m view.Member
-			if err := a.CallServer(cmd.Context(), http.MethodPost, cellPath(args[0], "/rotate"), nil, &m); err != nil {
+			err := client.CallServer(cmd.Context(), a, http.MethodPost, cellPath(args[0], "/rotate"), nil, &m)
+			if err != nil {
 				return fmt.Errorf("rotate the key of %s: %w", args[0], err)
 			}
 			return printMember(a, m)
 		},
 	}
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	return cmd
 }
 
@@ -171,17 +174,18 @@ keeps running. sluice cell add NAME lets the cell back in, with a new key.`,
 		Args:    cli.ArgumentCount(1, 1, "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name := args[0]
-			if a.DryRun || !a.UsesServer() {
-				return cli.CommitDecision(a, cmd, a.ReleaseRepository(), edits.RevokeCell{Name: name})
+			if a.DryRun || !client.UsesServer(a) {
+				return repos.CommitDecision(a, cmd, repos.ReleaseRepository(), edits.RevokeCell{Name: name})
 			}
 			var m view.Member
-			if err := a.CallServer(cmd.Context(), http.MethodPost, cellPath(name, "/revoke"), nil, &m); err != nil {
+			err := client.CallServer(cmd.Context(), a, http.MethodPost, cellPath(name, "/revoke"), nil, &m)
+			if err != nil {
 				return fmt.Errorf("revoke %s: %w", name, err)
 			}
 			return printMember(a, m)
 		},
 	}
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	return cmd
 }
 
@@ -194,7 +198,7 @@ keeps running. A cell that is added again under this name starts anew, with anot
 		Example: `  sluice cell remove acme`,
 		Args:    cli.ArgumentCount(1, 1, "NAME"),
 	}
-	return cli.RunDecision(a, cmd, a.ReleaseRepository(), func(args []string) edits.Decision[*edits.Releases] {
+	return repos.RunDecision(a, cmd, repos.ReleaseRepository(), func(args []string) edits.Decision[*edits.Releases] {
 		return edits.RemoveCell{Name: args[0]}
 	})
 }
@@ -209,7 +213,7 @@ before, with a key, is refused: its agent may still be around.`,
 		Example: `  sluice cell rename acme acme-eu`,
 		Args:    cli.ArgumentCount(2, 2, "NAME and NEW"),
 	}
-	return cli.RunDecision(a, cmd, a.ReleaseRepository(), func(args []string) edits.Decision[*edits.Releases] {
+	return repos.RunDecision(a, cmd, repos.ReleaseRepository(), func(args []string) edits.Decision[*edits.Releases] {
 		return edits.RenameCell{Name: args[0], To: args[1]}
 	})
 }
@@ -220,11 +224,11 @@ func cellPath(name, rest string) string { return "/v1/cells/" + url.PathEscape(n
 // repository and the store.
 func fetchMembers(a *cli.App, cmd *cobra.Command, channel string) ([]view.Member, error) {
 	ctx := cmd.Context()
-	if !a.UsesServer() {
+	if !client.UsesServer(a) {
 		return readMembers(ctx, a, cmd, view.StatusPage{Channel: channel})
 	}
 	all := []view.Member{}
-	err := cli.EachPage(ctx, a, "/v1/cells", cli.ChannelQuery(channel), func(page peopleapi.MemberPage) string {
+	err := client.EachPage(ctx, a, "/v1/cells", client.ChannelQuery(channel), func(page peopleapi.MemberPage) string {
 		all = append(all, page.Cells...)
 		return page.Next
 	})
@@ -232,11 +236,11 @@ func fetchMembers(a *cli.App, cmd *cobra.Command, channel string) ([]view.Member
 }
 
 func fetchMember(a *cli.App, cmd *cobra.Command, name string) (view.Member, error) {
-	if a.UsesServer() {
+	if client.UsesServer(a) {
 		var m view.Member
-		return m, a.GetResource(cmd.Context(), cellPath(name, ""), &m)
+		return m, client.GetResource(cmd.Context(), a, cellPath(name, ""), &m)
 	}
-	v, err := a.LocalView(cmd.Context(), cmd, false)
+	v, err := repos.LocalView(cmd.Context(), a, cmd, false)
 	if err == nil {
 		_, err = (&edits.Releases{Desired: v.Desired}).Cell(name)
 	}
@@ -247,7 +251,7 @@ func fetchMember(a *cli.App, cmd *cobra.Command, name string) (view.Member, erro
 }
 
 func readMembers(ctx context.Context, a *cli.App, cmd *cobra.Command, page view.StatusPage) ([]view.Member, error) {
-	v, err := a.LocalView(ctx, cmd, false)
+	v, err := repos.LocalView(ctx, a, cmd, false)
 	if err != nil {
 		return nil, err
 	}
@@ -261,6 +265,6 @@ func readMembers(ctx context.Context, a *cli.App, cmd *cobra.Command, page view.
 
 // isUnknownCell reports whether the control plane has not read the cell yet.
 func isUnknownCell(err error) bool {
-	no := new(cli.Refusal)
+	no := new(client.Refusal)
 	return errors.As(err, &no) && no.Status == http.StatusNotFound
 }

@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/edits"
 )
 
@@ -26,7 +27,7 @@ granted nothing new; rollbacks go on. Its owner's own decisions are made on the 
 			case !d.Resume && !d.Unpin && d.Profile+d.Pin+d.Paused == "" && len(d.Values)+len(d.Labels) == 0:
 				return cli.UsageError(cmd, "nothing to change is named")
 			}
-			return cli.CommitDecision(a, cmd, a.ReleaseRepository(), d)
+			return repos.CommitDecision(a, cmd, repos.ReleaseRepository(), d)
 		},
 	}
 	f := cmd.Flags()
@@ -52,7 +53,7 @@ func cellMoveVerb(a *cli.App) *cobra.Command {
 			if d.Name = args[0]; d.Channel == "" {
 				return cli.UsageError(cmd, "--to CHANNEL is missing")
 			}
-			return cli.CommitDecision(a, cmd, a.ReleaseRepository(), d)
+			return repos.CommitDecision(a, cmd, repos.ReleaseRepository(), d)
 		},
 	}
 	f := cmd.Flags()

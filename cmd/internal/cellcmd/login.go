@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/client"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/controlplane/signin"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/internal/backoff"
@@ -34,7 +36,7 @@ from then on, unless SLUICE_TOKEN is set. It ends after 12 h, or with sluice log
 			}
 			ctx := cmd.Context()
 			var d signin.Device
-			if err := cli.CallServerUnauthorised(ctx, a, http.MethodPost, "/auth/device", nil, &d); err != nil {
+			if err := client.CallServerUnauthorised(ctx, a, http.MethodPost, "/auth/device", nil, &d); err != nil {
 				return fmt.Errorf("sign in: %w", err)
 			}
 			a.Stderr.PrintLine("open %s in a browser, and enter the code %s", d.URL, d.UserCode)
@@ -45,18 +47,18 @@ from then on, unless SLUICE_TOKEN is set. It ends after 12 h, or with sluice log
 			if err != nil {
 				return fmt.Errorf("sign in: %w", err)
 			}
-			if err := cli.KeepSession(a, cli.SavedSession{Token: token.Token, Ends: token.Ends}); err != nil {
+			if err := client.KeepSession(a, client.SavedSession{Token: token.Token, Ends: token.Ends}); err != nil {
 				return fmt.Errorf("sign in: %w", err)
 			}
 			var me signin.Me
-			if err := a.GetResource(ctx, "/v1/me", &me); err != nil {
+			if err := client.GetResource(ctx, a, "/v1/me", &me); err != nil {
 				return err
 			}
-			return a.PrintDone(edits.Result{Summary: fmt.Sprintf("signed in as %s with %s, until %s", me.Name,
+			return repos.PrintDone(a, edits.Result{Summary: fmt.Sprintf("signed in as %s with %s, until %s", me.Name,
 				me.Grants, cli.FormatTime(token.Ends.Round(time.Second)))})
 		},
 	}
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	return cmd
 }
 
@@ -80,9 +82,9 @@ func awaitToken(ctx context.Context, a *cli.App, d signin.Device) (token signin.
 			return token, err
 		}
 		token = signin.DeviceToken{}
-		err := cli.CallServerUnauthorised(ctx, a, http.MethodPost, "/auth/device/token",
+		err := client.CallServerUnauthorised(ctx, a, http.MethodPost, "/auth/device/token",
 			map[string]string{"handle": d.Handle}, &token)
-		refusal := new(cli.Refusal)
+		refusal := new(client.Refusal)
 		switch {
 		case errors.As(err, &refusal) && refusal.Status == http.StatusServiceUnavailable &&
 			time.Now().Before(d.Expires):
@@ -107,25 +109,25 @@ func LogoutVerb(a *cli.App) *cobra.Command {
 			if err := requireServer(a, cmd); err != nil {
 				return err
 			}
-			kept, err := cli.ReadSession(a)
+			kept, err := client.ReadSession(a)
 			if err != nil {
 				return err
 			}
 			if kept.Token == "" {
-				return a.PrintDone(edits.Result{Summary: "nobody is signed in at " + a.Server + " here"})
+				return repos.PrintDone(a, edits.Result{Summary: "nobody is signed in at " + a.Server + " here"})
 			}
-			ended := a.CallServer(cmd.Context(), http.MethodPost, "/auth/logout", nil, nil)
-			if err := cli.ForgetSession(a); err != nil { // also where the server can't be reached
+			ended := client.CallServer(cmd.Context(), a, http.MethodPost, "/auth/logout", nil, nil)
+			if err := client.ForgetSession(a); err != nil { // also where the server can't be reached
 				return err
 			}
 			if ended != nil {
 				return fmt.Errorf("the token is removed here, and may be valid until %s: %w",
 					cli.FormatTime(kept.Ends), ended)
 			}
-			return a.PrintDone(edits.Result{Summary: "signed out of " + a.Server})
+			return repos.PrintDone(a, edits.Result{Summary: "signed out of " + a.Server})
 		},
 	}
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	return cmd
 }
 
@@ -163,7 +165,7 @@ func sessionListVerb(a *cli.App) *cobra.Command {
 			})
 		},
 	}
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	return cmd
 }
 
@@ -178,10 +180,10 @@ func sessionEndVerb(a *cli.App) *cobra.Command {
 			if err := askServer(a, cmd, http.MethodDelete, "/v1/sessions/"+url.PathEscape(args[0]), nil); err != nil {
 				return fmt.Errorf("%s: %w", what, err)
 			}
-			return a.PrintDone(edits.Result{Summary: what + ": done"})
+			return repos.PrintDone(a, edits.Result{Summary: what + ": done"})
 		},
 	}
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	return cmd
 }
 
@@ -192,5 +194,5 @@ func askServer(a *cli.App, cmd *cobra.Command, method, path string, into any) er
 	if a.Server == "" {
 		return cli.UsageError(cmd, "name the control plane: --server ADDRESS")
 	}
-	return a.CallServer(cmd.Context(), method, path, nil, into)
+	return client.CallServer(cmd.Context(), a, method, path, nil, into)
 }

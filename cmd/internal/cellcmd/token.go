@@ -15,6 +15,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/client"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/access"
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 	"github.com/sluice-cd/sluice/engine/edits"
@@ -82,7 +84,7 @@ func tokenAddVerb(a *cli.App) *cobra.Command {
 	cli.AddDurationFlag(f, &lasts, "for", 0, "how long the token is valid (default: until it is removed)")
 	f.StringVar(&file, "token-file", "",
 		"write the token to this `FILE`, readable by its owner only, instead of printing it")
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	return cmd
 }
 
@@ -93,7 +95,7 @@ func createToken(ctx context.Context, a *cli.App, name string, roles access.Role
 		end = lasts.String()
 	}
 	if a.Server != "" {
-		return made, a.CallServer(ctx, http.MethodPost, "/v1/tokens",
+		return made, client.CallServer(ctx, a, http.MethodPost, "/v1/tokens",
 			peopleapi.NewOperator{Name: name, Roles: strings.Split(roles.String(), ","), For: end}, &made)
 	}
 	record, secret, err := peopleapi.NewToken(name, roles, end, time.Now())
@@ -101,7 +103,7 @@ func createToken(ctx context.Context, a *cli.App, name string, roles access.Role
 		return made, err
 	}
 	return peopleapi.OperatorToken{Operator: record, Token: secret}, withStore(ctx, a,
-		"add the token "+name+" with "+record.DescribeRoles(), func(st cli.Store) error {
+		"add the token "+name+" with "+record.DescribeRoles(), func(st repos.Store) error {
 			return st.AddToken(ctx, record)
 		})
 }
@@ -122,9 +124,9 @@ func tokenListVerb(a *cli.App) *cobra.Command {
 			}
 			var err error
 			if a.Server != "" {
-				err = a.GetResource(ctx, "/v1/tokens", &all)
+				err = client.GetResource(ctx, a, "/v1/tokens", &all)
 			} else {
-				err = withStore(ctx, a, "", func(st cli.Store) (err error) {
+				err = withStore(ctx, a, "", func(st repos.Store) (err error) {
 					all.Tokens, err = st.Tokens(ctx)
 					return err
 				})
@@ -149,7 +151,7 @@ func tokenListVerb(a *cli.App) *cobra.Command {
 			})
 		},
 	}
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	return cmd
 }
 
@@ -167,17 +169,17 @@ func tokenRemoveVerb(a *cli.App) *cobra.Command {
 			what := "remove the token " + name
 			var err error
 			if a.Server != "" {
-				err = a.CallServer(ctx, http.MethodDelete, "/v1/tokens/"+url.PathEscape(name), nil, nil)
+				err = client.CallServer(ctx, a, http.MethodDelete, "/v1/tokens/"+url.PathEscape(name), nil, nil)
 			} else {
-				err = withStore(ctx, a, what, func(st cli.Store) error { return st.RemoveToken(ctx, name) })
+				err = withStore(ctx, a, what, func(st repos.Store) error { return st.RemoveToken(ctx, name) })
 			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", what, err)
 			}
-			return a.PrintDone(edits.Result{Summary: what + ": done"})
+			return repos.PrintDone(a, edits.Result{Summary: what + ": done"})
 		},
 	}
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	return cmd
 }
 
@@ -196,8 +198,8 @@ func findTokenStore(a *cli.App, cmd *cobra.Command) bool {
 
 // withStore opens the store on the server's machine for do. what is the entry for the audit log; empty: nothing
 // changes.
-func withStore(ctx context.Context, a *cli.App, what string, do func(cli.Store) error) (err error) {
-	st, err := a.OpenStore(ctx, a.Logger())
+func withStore(ctx context.Context, a *cli.App, what string, do func(repos.Store) error) (err error) {
+	st, err := repos.OpenStore(ctx, a, a.Logger())
 	if err != nil {
 		return err
 	}

@@ -1,9 +1,8 @@
-// Package cli has what the verbs of sluice share: streams and output forms, errors with a next step and exit
-// codes, the repositories and the store that the command line names, requests to a control plane, and commits
-// in the caller's name.
+// Package cli has what all verbs share: streams and output forms, errors with a next step and exit codes, the root of
+// the tree of verbs, and checks of the command line.
 //
-// The package knows no verb. An App serves one run of the command, in one goroutine; only its logger may be
-// used by several.
+// The package does no verb's work, and knows nothing of the engine: the program for cells alone has it too. An App
+// serves one run of the command, in one goroutine; only its logger may be used by several.
 package cli
 
 import (
@@ -40,9 +39,10 @@ type App struct {
 	DryRun      bool                         // --dry-run, where a verb has it
 	Complete    func(nextStep string) string // see NextSteps; nil: next steps are complete
 	Misdirected error                        // why there was no help to show
+	Hints       Hints                        // of the verbs that this command has; the zero value: none
 
 	FlagsRepo   string // --flags-repo, where a verb has it
-	flagsBranch string // --flags-branch
+	FlagsBranch string // --flags-branch
 }
 
 // NewApp returns an App for one run.
@@ -148,6 +148,22 @@ func (a *App) StateDir(flag, dir string) string {
 		dir = filepath.Join(dir, ".agent")
 	}
 	return cmp.Or(flag, a.Getenv("SLUICE_STATE"), dir)
+}
+
+// CacheDir returns the folder of a kind of thing that can be made again: in the user's cache or, without one, in
+// --data; empty if there is neither. The folder may be missing.
+func CacheDir(a *App, kind string) string {
+	cache := a.Getenv("XDG_CACHE_HOME")
+	home := a.Getenv("HOME")
+	switch {
+	case cache != "":
+		return filepath.Join(cache, "sluice", kind)
+	case home != "":
+		return filepath.Join(home, ".cache", "sluice", kind)
+	case a.Data != "":
+		return filepath.Join(a.Data, kind)
+	}
+	return ""
 }
 
 // ExecutablePath returns the path of this program, for child processes.

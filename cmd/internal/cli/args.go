@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/internal/cleantext"
 	"github.com/sluice-cd/sluice/internal/words"
 )
@@ -21,8 +20,8 @@ func UsageError(cmd *cobra.Command, format string, args ...any) error {
 	if path != "" {
 		next = cmd.UseLine() + "    (more: sluice help " + strings.TrimSpace(path) + ")"
 	}
-	return &exitError{&edits.Error{Err: fmt.Errorf("%s"+format, append([]any{CommandPrefix(cmd)}, args...)...),
-		Next: strings.TrimSpace(next)}, ExitUsage}
+	return &exitError{&stepError{fmt.Errorf("%s"+format, append([]any{CommandPrefix(cmd)}, args...)...),
+		strings.TrimSpace(next)}, ExitUsage}
 }
 
 // CommandPrefix returns cmd's name as errors begin with it.
@@ -39,9 +38,9 @@ func RefuseCredentials(cmd *cobra.Command, args []string) error {
 	var found error
 	refuse := func(where, address, next string) {
 		if found == nil && cleantext.HasCredentials(address) {
-			found = &exitError{&edits.Error{Err: fmt.Errorf("%sthe address %s %s holds credentials, and everyone on this "+
+			found = &exitError{&stepError{fmt.Errorf("%sthe address %s %s holds credentials, and everyone on this "+
 				"machine can read the command line", CommandPrefix(cmd), where, cleantext.Address(address)),
-				Next: "give the address without them: " + next}, ExitUsage}
+				"give the address without them: " + next}, ExitUsage}
 		}
 	}
 	const git = "for git over https, put a password or token in SLUICE_GIT_TOKEN, and its user in SLUICE_GIT_USERNAME"
@@ -122,13 +121,6 @@ func RequireReason(cmd *cobra.Command, into *string, why string) {
 		}
 		return nil
 	}
-}
-
-// RunDecision makes cmd commit a decision of the caller.
-func RunDecision[S edits.Snapshot](a *App, cmd *cobra.Command, to Repository[S],
-	decision func(args []string) edits.Decision[S]) *cobra.Command {
-	cmd.RunE = func(cmd *cobra.Command, args []string) error { return CommitDecision(a, cmd, to, decision(args)) }
-	return cmd
 }
 
 // ParseInstant parses a time, or a duration after base.

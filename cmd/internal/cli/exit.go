@@ -5,9 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
-	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -33,21 +33,46 @@ func WithExitCode(err error, code int) error { return &exitError{err, code} }
 // errReported ends a verb with ExitFailed and prints nothing more.
 var errReported = errors.New("already said")
 
+// A stepper is an error that knows what a person can do next.
+type stepper interface {
+	error
+	NextStep() (next string, faults []releases.Fault) // empty: none; faults are shown with the error
+}
+
+// stepError is the stepper of this package.
+type stepError struct {
+	error
+	next string
+}
+
+func (e *stepError) Unwrap() error                        { return e.error }
+func (e *stepError) NextStep() (string, []releases.Fault) { return e.next, nil }
+
 // Fail returns err with the next step.
-func Fail(err error, next string, args ...any) error { return edits.Fail(err, next, args...) }
+func Fail(err error, next string, args ...any) error {
+	return &stepError{err, fmt.Sprintf(next, args...)}
+}
+
+// NextStep returns the next step of an error, and faults that are to be shown with it; empty: it has none.
+func NextStep(err error) (next string, faults []releases.Fault) {
+	var known stepper
+	if errors.As(err, &known) {
+		return known.NextStep()
+	}
+	return "", nil
+}
 
 // guessError is an error whose next step is a guess: that of a known cause takes its place.
 type guessError struct{ error }
 
 func (g guessError) Unwrap() error { return g.error }
 
-func guess(err error, next string, args ...any) error {
-	return edits.Fail(guessError{err}, next, args...)
-}
+// Guess returns err with the next step that helps most often; where the cause is known, that of the cause is shown.
+func Guess(err error, next string, args ...any) error { return Fail(guessError{err}, next, args...) }
 
 // Blocked returns an error for a closed gate or a hold.
 func Blocked(err error, next string, args ...any) error {
-	return &exitError{edits.Fail(err, next, args...), ExitBlocked}
+	return &exitError{Fail(err, next, args...), ExitBlocked}
 }
 
 // ReportError prints err for people and returns the exit code.
@@ -61,21 +86,22 @@ func (a *App) ReportError(err error) int {
 	if errors.Is(err, errReported) {
 		return ExitFailed
 	}
-	shown, exit := new(edits.Error), &exitError{code: ExitFailed}
-	if !errors.As(err, &shown) && errors.Is(err, context.Canceled) {
-		shown.Next = "it was interrupted; running it again is safe"
+	next, faults := NextStep(err)
+	var known stepper
+	if !errors.As(err, &known) && errors.Is(err, context.Canceled) {
+		next = "it was interrupted; running it again is safe"
 	}
+	exit := &exitError{code: ExitFailed}
 	_ = errors.As(err, &exit)
-	next := shown.Next
 	if exit.code == ExitFailed {
 		at := a.findSite()
-		hint := machineHint(err, at)
+		hint := a.machineHint(err, at)
 		if guessed := new(guessError); hint == "" && (next == "" || errors.As(err, guessed)) {
-			hint = causeHint(err, at)
+			hint = a.causeHint(err, at)
 		}
 		next = cmp.Or(hint, next)
 	}
-	a.ReportFaults(shown.Faults)
+	a.ReportFaults(faults)
 	a.Stderr.PrintText("sluice: ", strings.TrimSpace(err.Error()))
 	if next != "" {
 		a.Stderr.PrintLine(nextPrefix+"%s", CompleteNext(a, next))
@@ -111,7 +137,7 @@ func PrintFaults(a *App, faults []releases.Fault) error {
 			a.Stdout.PrintLine("%s", f)
 		}
 	}
-	if len(edits.Fatal(faults)) > 0 {
+	if slices.ContainsFunc(faults, func(f releases.Fault) bool { return !f.Warning }) {
 		return errReported
 	}
 	return nil

@@ -17,8 +17,9 @@ import (
 	"golang.org/x/term"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/cells/debug/client"
+	debugclient "github.com/sluice-cd/sluice/cells/debug/client"
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/client"
 	"github.com/sluice-cd/sluice/engine/debugging"
 	"github.com/sluice-cd/sluice/internal/words"
 )
@@ -54,7 +55,7 @@ The cell records what you see and what you type, also passwords that are not sho
 	f.BoolVar(&o.stdio, "stdio", false, "connect standard input and output: for ProxyCommand of ssh")
 	f.StringVar(&o.knownHosts, "known-hosts", "", "`FILE` of this verb's own to write the session's host key to, once the "+
 		"cell has vouched for it; ssh reads it by UserKnownHostsFile, with HostKeyAlias CELL")
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
 		if o.stdio && (o.knownHosts == "" || commandIn(cmd, args) != "") {
 			return cli.UsageError(cmd, "--stdio needs --known-hosts FILE, and takes no command: ssh has it")
@@ -109,13 +110,14 @@ func connect(a *cli.App, cmd *cobra.Command, args []string, o connectFlags) (int
 	if err != nil {
 		return 0, err
 	}
-	base, transport, header, err := cli.UpgradeTransport(a)
+	base, transport, header, err := client.UpgradeTransport(a)
 	if err != nil {
 		return 0, err
 	}
 	waiting, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	to := client.Options{Transport: transport, Server: base, Header: header, Cell: s.Cell, Request: s.ID, Keys: keys,
+	to := debugclient.Options{Transport: transport, Server: base, Header: header, Cell: s.Cell, Request: s.ID,
+		Keys:   keys,
 		OnWait: waitFor(waiting, a, s, end)}
 	if o.stdio {
 		return 0, because(waiting, connectStdio(ctx, waiting, a, to, o.knownHosts))
@@ -127,7 +129,7 @@ func connect(a *cli.App, cmd *cobra.Command, args []string, o connectFlags) (int
 	case signer == nil:
 		return 0, cli.Fail(fmt.Errorf("the key that signed the request (%s) is not here", s.Key), loadKey)
 	}
-	c, err := client.Connect(waiting, to, rsaAsSHA2(signer.Key))
+	c, err := debugclient.Connect(waiting, to, rsaAsSHA2(signer.Key))
 	if err != nil {
 		return 0, because(waiting, err)
 	}
@@ -153,7 +155,7 @@ func waitFor(ctx context.Context, a *cli.App, s debugging.RequestStatus, end con
 	said := ""
 	return func(why error) {
 		var now debugging.RequestStatus
-		if a.GetResource(ctx, requestPath(s.Cell, s.ID), &now) == nil { // else the next dial says what is wrong
+		if client.GetResource(ctx, a, requestPath(s.Cell, s.ID), &now) == nil { // else the next dial says what is wrong
 			if over := checkOpen(now); over != nil {
 				end(over)
 				return
@@ -175,8 +177,8 @@ func because(wait context.Context, err error) error {
 }
 
 // connectStdio connects standard input and output with the cell.
-func connectStdio(ctx, waiting context.Context, a *cli.App, to client.Options, knownHosts string) error {
-	conn, key, err := client.Dial(waiting, to)
+func connectStdio(ctx, waiting context.Context, a *cli.App, to debugclient.Options, knownHosts string) error {
+	conn, key, err := debugclient.Dial(waiting, to)
 	if err != nil {
 		return err
 	}

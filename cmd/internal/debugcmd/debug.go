@@ -25,6 +25,8 @@ import (
 	"github.com/sluice-cd/sluice/cells/debug"
 	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/client"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/controlplane/debugapi"
 	"github.com/sluice-cd/sluice/engine/debugging"
 	"github.com/sluice-cd/sluice/engine/edits"
@@ -37,9 +39,9 @@ func Verb(a *cli.App) *cobra.Command {
 		`A request is signed by your SSH key, which sluice.yaml lists for you. The cell's owner sees it in the
 cell, and permits one session there, or denies it; no one else can. The session is SSH from end to
 end: the control plane passes on what it can't read. docs/debug.md says more.`,
-		cli.Complete(a, requestVerb(a), cli.CellNames), cli.Complete(a, ConnectVerb(a), cli.CellNames),
-		listVerb(a), cli.Complete(a, showVerb(a), cli.CellNames),
-		cli.Complete(a, withdrawVerb(a), cli.CellNames), cli.Complete(a, verifyVerb(a), cli.CellNames))
+		repos.Complete(a, requestVerb(a), repos.CellNames), repos.Complete(a, ConnectVerb(a), repos.CellNames),
+		listVerb(a), repos.Complete(a, showVerb(a), repos.CellNames),
+		repos.Complete(a, withdrawVerb(a), repos.CellNames), repos.Complete(a, verifyVerb(a), repos.CellNames))
 	cmd.GroupID = cli.GroupLook
 	return cmd
 }
@@ -90,7 +92,7 @@ a root of trust takes it only if release signers name the key, too (sluice trust
 		"ask as this `PERSON` of sluice.yaml (default: the one with your e-mail address)")
 	f.StringVar(&o.key, "key", "", "`FILE` with the private SSH key to sign with (default: git's user.signingKey, else "+
 		"your key in the SSH agent)")
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
 		switch {
 		case strings.TrimSpace(o.request.Case) == "":
@@ -114,7 +116,7 @@ a root of trust takes it only if release signers name the key, too (sluice trust
 		}
 		var s debugging.RequestStatus
 		path := "/v1/cells/" + url.PathEscape(args[0]) + "/debug"
-		if err := a.CallServer(cmd.Context(), http.MethodPost, path, signed, &s); err != nil {
+		if err := client.CallServer(cmd.Context(), a, http.MethodPost, path, signed, &s); err != nil {
 			return fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)
 		}
 		return a.PrintResult(s, func() {
@@ -134,7 +136,7 @@ func sign(a *cli.App, cmd *cobra.Command, cell string, o requestFlags) (
 	signed debug.SignedRequest, vouched vouching, err error) {
 
 	ctx := cmd.Context()
-	s, err := a.ReleaseRepository().ReadSnapshot(ctx, a, cmd)
+	s, err := repos.ReleaseRepository().ReadSnapshot(ctx, a, cmd)
 	if err != nil {
 		return signed, vouched, err
 	}
@@ -143,7 +145,7 @@ func sign(a *cli.App, cmd *cobra.Command, cell string, o requestFlags) (
 	}
 	by := edits.Person{}
 	if o.person == "" {
-		if by.Person, err = a.FindAuthor(ctx); err != nil {
+		if by.Person, err = repos.FindAuthor(ctx, a); err != nil {
 			return signed, vouched, err
 		}
 	}
@@ -151,7 +153,7 @@ func sign(a *cli.App, cmd *cobra.Command, cell string, o requestFlags) (
 	if err != nil {
 		return signed, vouched, err
 	}
-	key, err := a.FindSigner(ctx, o.key, s.People()[person].Keys)
+	key, err := repos.FindSigner(ctx, a, o.key, s.People()[person].Keys)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return signed, vouched, cli.Fail(err, "name the file of your private key: --key FILE")
@@ -194,7 +196,7 @@ func listVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{Use: "list [CELL]", Args: cli.ArgumentCount(0, 1, "CELL"),
 		Short:   "Requests of the last 90 days, and what became of them",
 		Example: `  sluice debug list acme --server https://sluice.example`}
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := requireServer(a, cmd); err != nil {
 			return err
@@ -204,7 +206,7 @@ func listVerb(a *cli.App) *cobra.Command {
 			path += "?cell=" + url.QueryEscape(args[0])
 		}
 		var all debugapi.RequestList
-		if err := a.GetResource(cmd.Context(), path, &all); err != nil {
+		if err := client.GetResource(cmd.Context(), a, path, &all); err != nil {
 			return fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)
 		}
 		return a.PrintResult(all, func() { printList(a, all.Requests) })
@@ -233,13 +235,13 @@ func showVerb(a *cli.App) *cobra.Command {
   sluice debug show acme 1f2e3d4c5b6a7988 --record record.cast`}
 	cmd.Flags().StringVar(&record, "record", "",
 		"new `FILE` for the session's record, once it is compared with the cell's seal; asciinema play plays it")
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := requireServer(a, cmd); err != nil {
 			return err
 		}
 		var s debugging.RequestStatus
-		if err := a.GetResource(cmd.Context(), requestPath(args[0], args[1]), &s); err != nil {
+		if err := client.GetResource(cmd.Context(), a, requestPath(args[0], args[1]), &s); err != nil {
 			return fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)
 		}
 		if record != "" {
@@ -282,13 +284,13 @@ func withdrawVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{Use: "withdraw CELL ID", Args: cli.ArgumentCount(2, 2, "CELL ID"),
 		Short:   "Take a request back",
 		Example: `  sluice debug withdraw acme 1f2e3d4c5b6a7988 --server https://sluice.example`}
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := requireServer(a, cmd); err != nil {
 			return err
 		}
 		var s debugging.RequestStatus
-		err := a.CallServer(cmd.Context(), http.MethodDelete, requestPath(args[0], args[1]), nil, &s)
+		err := client.CallServer(cmd.Context(), a, http.MethodDelete, requestPath(args[0], args[1]), nil, &s)
 		if err != nil {
 			return fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)
 		}
@@ -315,7 +317,7 @@ repository. So neither the control plane nor whoever kept the file can have chan
 		Example: `  sluice debug verify acme 1f2e3d4c5b6a7988 record.cast --server https://sluice.example
   sluice debug verify acme 1f2e3d4c5b6a7988 record.cast --seal seal.json`}
 	cmd.Flags().StringVar(&sealFile, "seal", "", "`FILE` with the seal")
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		v, err := verify(a, cmd, args[0], args[1], args[2], sealFile)
 		if err != nil {
@@ -366,7 +368,7 @@ func readSeal(a *cli.App, cmd *cobra.Command, cell, id, file string) (signed deb
 		return signed, err
 	}
 	var s debugging.RequestStatus
-	if err := a.GetResource(cmd.Context(), requestPath(cell, id), &s); err != nil {
+	if err := client.GetResource(cmd.Context(), a, requestPath(cell, id), &s); err != nil {
 		return signed, err
 	}
 	if s.Seal == nil {
@@ -378,7 +380,7 @@ func readSeal(a *cli.App, cmd *cobra.Command, cell, id, file string) (signed deb
 
 // cellKeys returns the keys of a cell, as the release repository has them.
 func cellKeys(a *cli.App, cmd *cobra.Command, cell string) (keys []ed25519.PublicKey, err error) {
-	s, err := a.ReleaseRepository().ReadSnapshot(cmd.Context(), a, cmd)
+	s, err := repos.ReleaseRepository().ReadSnapshot(cmd.Context(), a, cmd)
 	if err != nil {
 		return nil, err
 	}

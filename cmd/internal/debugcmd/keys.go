@@ -15,6 +15,8 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/disk"
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/client"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/controlplane/debugapi"
 	"github.com/sluice-cd/sluice/engine/debugging"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
@@ -29,7 +31,7 @@ type findKey func(s debugging.RequestStatus) (*gitrepo.SSHSigner, error)
 // keyFinder returns what finds keys: in a file if it is named, else in the SSH agent, and as git's user.signingKey.
 func keyFinder(a *cli.App, cmd *cobra.Command, file string) (findKey, error) {
 	ctx := cmd.Context()
-	known, err := a.ReleaseRepository().ReadSnapshot(ctx, a, cmd)
+	known, err := repos.ReleaseRepository().ReadSnapshot(ctx, a, cmd)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +42,7 @@ func keyFinder(a *cli.App, cmd *cobra.Command, file string) (findKey, error) {
 				continue
 			}
 			for _, where := range places(file, line) {
-				signer, err := a.FindSigner(ctx, where, nil)
+				signer, err := repos.FindSigner(ctx, a, where, nil)
 				switch {
 				case err != nil && file != "":
 					return nil, err
@@ -67,11 +69,11 @@ func findRequest(
 	ctx context.Context, a *cli.App, args []string, find findKey,
 ) (s debugging.RequestStatus, err error) {
 	if len(args) > 1 {
-		err = a.GetResource(ctx, requestPath(args[0], args[1]), &s)
+		err = client.GetResource(ctx, a, requestPath(args[0], args[1]), &s)
 		return s, err
 	}
 	var all debugapi.RequestList
-	if err := a.GetResource(ctx, "/v1/debug-requests?cell="+url.QueryEscape(args[0]), &all); err != nil {
+	if err := client.GetResource(ctx, a, "/v1/debug-requests?cell="+url.QueryEscape(args[0]), &all); err != nil {
 		return s, err
 	}
 	waiting := slices.DeleteFunc(all.Requests, func(s debugging.RequestStatus) bool {

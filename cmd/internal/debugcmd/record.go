@@ -12,6 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/debug"
 	"github.com/sluice-cd/sluice/cells/debug/upgrade"
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/client"
 	"github.com/sluice-cd/sluice/engine/debugging"
 )
 
@@ -46,7 +47,7 @@ func fetchRecord(a *cli.App, cmd *cobra.Command, s debugging.RequestStatus, name
 
 // openRecord requests a record from the control plane.
 func openRecord(a *cli.App, cmd *cobra.Command, s debugging.RequestStatus) (io.ReadCloser, error) {
-	base, transport, header, err := cli.UpgradeTransport(a)
+	base, transport, header, err := client.UpgradeTransport(a)
 	if err != nil {
 		return nil, err
 	}

@@ -9,12 +9,13 @@ import (
 
 	"github.com/sluice-cd/sluice/channels/passkey"
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/releases"
 )
 
 func ApproveVerb(a *cli.App) *cobra.Command {
-	var w cli.ApprovalOptions
+	var w repos.ApprovalOptions
 	var challenge bool
 	var assertion string
 	cmd := &cobra.Command{
@@ -45,9 +46,9 @@ passkey's origin passes to navigator.credentials.get, and --assertion takes what
 				if approve.Passkey, err = readAssertion(a, assertion); err != nil {
 					return err
 				}
-				return cli.CommitDecision(a, cmd, a.ReleaseRepository(), edits.Decision[*edits.Releases](approve))
+				return repos.CommitDecision(a, cmd, repos.ReleaseRepository(), edits.Decision[*edits.Releases](approve))
 			}
-			return cli.CommitApproval(a, cmd, a.ReleaseRepository(), w,
+			return repos.CommitApproval(a, cmd, repos.ReleaseRepository(), w,
 				func(as string) edits.Decision[*edits.Releases] {
 					approve.As = as
 					return approve
@@ -65,17 +66,17 @@ func printChallenge(a *cli.App, cmd *cobra.Command, approve edits.Approve) error
 	who := releases.Person{}
 	if approve.As == "" {
 		var err error
-		if who, err = a.FindAuthor(cmd.Context()); err != nil {
+		if who, err = repos.FindAuthor(cmd.Context(), a); err != nil {
 			return err
 		}
 	}
-	s, err := a.ReleaseRepository().ReadSnapshot(cmd.Context(), a, cmd)
+	s, err := repos.ReleaseRepository().ReadSnapshot(cmd.Context(), a, cmd)
 	if err != nil {
 		return err
 	}
 	c, err := approve.Challenge(s, edits.Person{Person: who}, rand.Text(), "")
 	if err != nil {
-		return cli.DecisionError(edits.Decision[*edits.Releases](approve), err)
+		return repos.DecisionError(edits.Decision[*edits.Releases](approve), err)
 	}
 	return a.PrintResult(c, func() {
 		data, _ := json.MarshalIndent(c, "", "  ") // strings always encode

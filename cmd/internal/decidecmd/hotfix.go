@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/edits"
 )
 
@@ -31,14 +32,14 @@ fixes (or --fixes) every later release must list too, until --close, which also 
 			case ends != "" && (d.Reason != "" || len(d.Fixes) > 0 || d.OverrideFreeze || cmd.Flags().Changed("for")):
 				return cli.UsageError(cmd, "--close ends the lane, and says why: it takes only --to beside it")
 			case ends != "":
-				return cli.CommitDecision(a, cmd, a.ReleaseRepository(),
+				return repos.CommitDecision(a, cmd, repos.ReleaseRepository(),
 					edits.CloseHotfix{Release: d.Release, Channel: d.Channel, Reason: ends})
 			case d.Reason == "":
 				return cli.UsageError(cmd, "--reason is missing")
 			case d.Lasts <= 0:
 				return cli.UsageError(cmd, "--for %s is not a positive length of time", d.Lasts)
 			}
-			return cli.CommitDecision(a, cmd, a.ReleaseRepository(), d)
+			return repos.CommitDecision(a, cmd, repos.ReleaseRepository(), d)
 		},
 	}
 	f := cmd.Flags()

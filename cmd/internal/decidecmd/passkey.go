@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/edits"
 )
 
@@ -33,5 +34,6 @@ commit counts if one of them signs it.`,
 	f.StringVar(&d.Key.PublicKey, "public-key", "", "the `KEY` that getPublicKey() returned in the browser, in base64")
 	f.StringVar(&d.Key.Origin, "origin", "", "the `ORIGIN` of the page that may ask for it")
 	f.StringVar(&d.As, "as", "", "add it for this `PERSON` of sluice.yaml (default: the one with your e-mail address)")
-	return cli.RunDecision(a, cmd, a.ReleaseRepository(), func([]string) edits.Decision[*edits.Releases] { return d })
+	return repos.RunDecision(a, cmd, repos.ReleaseRepository(),
+		func([]string) edits.Decision[*edits.Releases] { return d })
 }

@@ -16,6 +16,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/client"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/internal/reason"
@@ -51,7 +53,7 @@ as the engine has not answered it.`,
 				} else if len(args) == 2 {
 					undo.Release = args[1]
 				}
-				return cli.CommitDecision(a, cmd, a.ReleaseRepository(), undo)
+				return repos.CommitDecision(a, cmd, repos.ReleaseRepository(), undo)
 			case d.Channel != "" && len(args) == 2:
 				return cli.UsageError(cmd, "name the channel once: --to %s or %s", d.Channel, args[0])
 			case len(args) == 2:
@@ -68,18 +70,18 @@ as the engine has not answered it.`,
 	f.BoolVar(&cancel, "cancel", false, "take a request back")
 	f.BoolVar(&wait, "wait", false, "wait for the engine's answer")
 	cli.AddDurationFlag(f, &timeout, "timeout", 10*time.Minute, "how long --wait waits")
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	return cmd
 }
 
 func pushPromotion(a *cli.App, cmd *cobra.Command, d edits.Promote, wait bool, timeout time.Duration) error {
-	repo, p, err := a.ReleaseRepository().OpenPusher(a, cmd)
+	repo, p, err := repos.ReleaseRepository().OpenPusher(a, cmd)
 	if err != nil {
-		return cli.DecisionError(d, err)
+		return repos.DecisionError(d, err)
 	}
 	defer repo.Close()
 	if !wait || a.DryRun {
-		return cli.PushOrShow(cmd.Context(), a, repo, p, d)
+		return repos.PushOrShow(cmd.Context(), a, repo, p, d)
 	}
 	if _, err := p.Push(cmd.Context(), d); err != nil {
 		return err
@@ -88,7 +90,7 @@ func pushPromotion(a *cli.App, cmd *cobra.Command, d edits.Promote, wait bool, t
 }
 
 // awaitAnswer prints the verdicts on a request until the engine has answered.
-func awaitAnswer(ctx context.Context, a *cli.App, repo *cli.OpenRepository, d edits.Promote,
+func awaitAnswer(ctx context.Context, a *cli.App, repo *repos.OpenRepository, d edits.Promote,
 	timeout time.Duration) error {
 	what, _ := d.Message()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -102,7 +104,7 @@ func awaitAnswer(ctx context.Context, a *cli.App, repo *cli.OpenRepository, d ed
 				return fmt.Errorf("%s: %w", what, err)
 			}
 			if e := c.Effective; e != nil && e.Release == d.Release {
-				return a.PrintDone(edits.Result{Commit: e.Written, Summary: what})
+				return repos.PrintDone(a, edits.Result{Commit: e.Written, Summary: what})
 			}
 			if c.Request == nil || c.Request.Release != d.Release {
 				return cli.Blocked(fmt.Errorf("%s: it is no longer requested", what),
@@ -128,20 +130,20 @@ func awaitAnswer(ctx context.Context, a *cli.App, repo *cli.OpenRepository, d ed
 }
 
 // pollInterval returns how often to read the repository while waiting.
-func pollInterval(a *cli.App, repo *cli.OpenRepository) time.Duration {
-	if cli.IsRemote(repo.Address) {
+func pollInterval(a *cli.App, repo *repos.OpenRepository) time.Duration {
+	if repos.IsRemote(repo.Address) {
 		return 3 * time.Second
 	}
 	return 200 * time.Millisecond
 }
 
 // blockingVerdicts returns in words what blocks a release in a channel, as far as observations are known here.
-func blockingVerdicts(ctx context.Context, a *cli.App, repo *cli.OpenRepository, channel, version string) string {
+func blockingVerdicts(ctx context.Context, a *cli.App, repo *repos.OpenRepository, channel, version string) string {
 	const unknown = "waits for the engine (--server or --data would show for what)"
-	if !a.UsesServer() && a.Data == "" {
+	if !client.UsesServer(a) && a.Data == "" {
 		return unknown
 	}
-	s, err := cli.FetchStatus(ctx, a, nil, &repo, view.StatusPage{Channel: channel})
+	s, err := repos.FetchStatus(ctx, a, nil, &repo, view.StatusPage{Channel: channel})
 	if err != nil {
 		return err.Error()
 	}

@@ -6,6 +6,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/client"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/edits"
 )
 
@@ -13,10 +15,10 @@ func RolloutVerb(a *cli.App) *cobra.Command {
 	cmd := cli.Group("rollout", "Show how a head reaches its cells; halt or resume the rollout, or skip a wave",
 		`A head reaches the cells of its channel in waves, as rollout: in channel.yaml says. Each decision
 made here is a commit to the release repository: halt adds a hold, and resume removes it.`,
-		cli.Complete(a, rolloutStatusVerb(a), cli.ChannelNames),
-		cli.Complete(a, rolloutHaltVerb(a), cli.ChannelNames),
-		cli.Complete(a, rolloutResumeVerb(a), cli.ChannelNames),
-		cli.Complete(a, rolloutSkipVerb(a), cli.ChannelNames),
+		repos.Complete(a, rolloutStatusVerb(a), repos.ChannelNames),
+		repos.Complete(a, rolloutHaltVerb(a), repos.ChannelNames),
+		repos.Complete(a, rolloutResumeVerb(a), repos.ChannelNames),
+		repos.Complete(a, rolloutSkipVerb(a), repos.ChannelNames),
 	)
 	cmd.GroupID = cli.GroupDecide
 	return cmd
@@ -33,7 +35,7 @@ rollbacks are granted. To take the release back as well, run sluice rollback.`,
 		Args:    cli.ArgumentCount(1, 1, "CHANNEL"),
 	}
 	cli.RequireReason(cmd, &d.Reason, "reason, shown to everyone it affects")
-	return cli.RunDecision(a, cmd, a.ReleaseRepository(), func(args []string) edits.Decision[*edits.Releases] {
+	return repos.RunDecision(a, cmd, repos.ReleaseRepository(), func(args []string) edits.Decision[*edits.Releases] {
 		d.Channel = args[0]
 		return d
 	})
@@ -50,7 +52,7 @@ halted it, the engine's. HOLD says which if there are several.`,
 		Args:    cli.ArgumentCount(1, 2, "CHANNEL"),
 	}
 	cmd.Flags().StringVar(&d.Reason, "reason", "", "reason, recorded in the commit")
-	return cli.RunDecision(a, cmd, a.ReleaseRepository(), func(args []string) edits.Decision[*edits.Releases] {
+	return repos.RunDecision(a, cmd, repos.ReleaseRepository(), func(args []string) edits.Decision[*edits.Releases] {
 		if d.Channel = args[0]; len(args) == 2 {
 			d.Hold = args[1]
 		}
@@ -79,29 +81,29 @@ Which wave is open is asked of the control plane (--server) or read from the sto
 	}
 	cli.RequireReason(cmd, &d.Reason, "reason, recorded in the commit")
 	cmd.Flags().IntVar(&d.Wave, "wave", 0, "`WAVE` to open (default: the one after the open wave)")
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	return cmd
 }
 
 func skipWave(a *cli.App, cmd *cobra.Command, d edits.SkipWave) (err error) {
 	if d.Wave == 0 {
-		if _, err = a.FindAuthor(cmd.Context()); err == nil {
+		if _, err = repos.FindAuthor(cmd.Context(), a); err == nil {
 			d.Wave, d.Seen, err = findNextWave(a, cmd, d.Channel)
 		}
 		if err != nil {
 			return fmt.Errorf("skip a wave of %s: %w", d.Channel, err)
 		}
 	}
-	return cli.CommitDecision(a, cmd, a.ReleaseRepository(), d)
+	return repos.CommitDecision(a, cmd, repos.ReleaseRepository(), d)
 }
 
 // findNextWave returns the wave after the open one, and the sequence of its head.
 func findNextWave(a *cli.App, cmd *cobra.Command, channel string) (wave int, sequence int64, err error) {
-	if !a.UsesServer() && a.Data == "" && a.Database == "" {
+	if !client.UsesServer(a) && a.Data == "" && a.Database == "" {
 		return 0, 0, cli.Fail(fmt.Errorf("which wave is open is not known here"),
 			"ask the control plane with --server, or name the wave to open with --wave")
 	}
-	all, err := cli.FetchRollouts(cmd.Context(), a, cmd, channel)
+	all, err := repos.FetchRollouts(cmd.Context(), a, cmd, channel)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -9,6 +9,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/client"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/internal/words"
 )
@@ -34,10 +36,10 @@ channel's head has reached the cells that it is for: with 0, or with 3 if that t
 			case wait && (watch || channel == ""):
 				return cli.UsageError(cmd, "--wait takes a channel, and no --watch")
 			case wait:
-				return cli.AwaitRollout(a, cmd, "rollout status", channel, "", timeout)
+				return repos.AwaitRollout(a, cmd, "rollout status", channel, "", timeout)
 			}
 			show := func() (string, error) {
-				all, err := cli.FetchRollouts(cmd.Context(), a, cmd, channel)
+				all, err := repos.FetchRollouts(cmd.Context(), a, cmd, channel)
 				if err != nil {
 					return "", fmt.Errorf("rollout status: %w", err)
 				}
@@ -57,7 +59,7 @@ channel's head has reached the cells that it is for: with 0, or with 3 if that t
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show them again whenever they change")
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until the rollout is done")
 	cli.AddDurationFlag(cmd.Flags(), &timeout, "timeout", 10*time.Minute, "how long --wait waits")
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	return cmd
 }
 

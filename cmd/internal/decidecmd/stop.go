@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/edits"
 )
 
@@ -43,14 +44,14 @@ it ends that; other holds stay.`,
 				if len(args) == 2 {
 					d.ID = args[1]
 				}
-				return cli.CommitDecision(a, cmd, a.ReleaseRepository(),
+				return repos.CommitDecision(a, cmd, repos.ReleaseRepository(),
 					edits.LiftHold{Channel: d.Channel, ID: d.ID, Cells: d.Cells, Reason: d.Reason})
 			case len(args) == 2:
 				return cli.UsageError(cmd, "unexpected argument %q; to lift a hold: --lift", args[1])
 			case d.Reason == "":
 				return cli.UsageError(cmd, "--reason is missing")
 			}
-			return cli.CommitDecision(a, cmd, a.ReleaseRepository(), d)
+			return repos.CommitDecision(a, cmd, repos.ReleaseRepository(), d)
 		},
 	}
 	f := cmd.Flags()
@@ -67,11 +68,11 @@ func holdAll(a *cli.App, cmd *cobra.Command, d edits.Hold, lift bool) error {
 	case len(d.Cells) > 0 || d.ID != "":
 		return cli.UsageError(cmd, "--all takes neither --cell nor --id")
 	case lift:
-		return cli.CommitDecision(a, cmd, a.ReleaseRepository(), edits.LiftAll{Reason: d.Reason})
+		return repos.CommitDecision(a, cmd, repos.ReleaseRepository(), edits.LiftAll{Reason: d.Reason})
 	case d.Reason == "":
 		return cli.UsageError(cmd, "--reason is missing")
 	}
-	return cli.CommitDecision(a, cmd, a.ReleaseRepository(), edits.HoldAll{Reason: d.Reason})
+	return repos.CommitDecision(a, cmd, repos.ReleaseRepository(), edits.HoldAll{Reason: d.Reason})
 }
 
 func FreezeVerb(a *cli.App) *cobra.Command {
@@ -96,7 +97,7 @@ now, and drops those to come.`,
 				if from+until != "" {
 					return cli.UsageError(cmd, "--lift takes neither --from nor --until")
 				}
-				return cli.CommitDecision(a, cmd, a.ReleaseRepository(),
+				return repos.CommitDecision(a, cmd, repos.ReleaseRepository(),
 					edits.LiftFreeze{Channel: d.Channel, Reason: d.Reason})
 			}
 			var err error
@@ -118,7 +119,7 @@ now, and drops those to come.`,
 			case d.Until.Before(time.Now()):
 				return cli.UsageError(cmd, "--until %s has passed: the freeze would stop nothing", cli.FormatTime(d.Until))
 			}
-			return cli.CommitDecision(a, cmd, a.ReleaseRepository(), d)
+			return repos.CommitDecision(a, cmd, repos.ReleaseRepository(), d)
 		},
 	}
 	f := cmd.Flags()
@@ -145,7 +146,7 @@ quarantined. To keep a release from coming back, quarantine it.`,
 	}
 	cmd.Flags().StringVar(&d.To, "to", "", "`RELEASE` to go back to")
 	cli.RequireReason(cmd, &d.Reason, "reason, recorded in the commit")
-	return cli.RunDecision(a, cmd, a.ReleaseRepository(), func(args []string) edits.Decision[*edits.Releases] {
+	return repos.RunDecision(a, cmd, repos.ReleaseRepository(), func(args []string) edits.Decision[*edits.Releases] {
 		d.Channel = args[0]
 		return d
 	})
@@ -168,12 +169,12 @@ quarantine in those alone.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch d.Release = args[0]; {
 			case lift:
-				return cli.CommitDecision(a, cmd, a.ReleaseRepository(),
+				return repos.CommitDecision(a, cmd, repos.ReleaseRepository(),
 					edits.LiftQuarantine{Release: d.Release, Channels: d.Channels, Reason: d.Reason})
 			case d.Reason == "":
 				return cli.UsageError(cmd, "--reason is missing")
 			}
-			return cli.CommitDecision(a, cmd, a.ReleaseRepository(), d)
+			return repos.CommitDecision(a, cmd, repos.ReleaseRepository(), d)
 		},
 	}
 	f := cmd.Flags()

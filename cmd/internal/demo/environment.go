@@ -18,6 +18,8 @@ import (
 
 	"github.com/sluice-cd/sluice/cells/process"
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/client"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/console"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
@@ -49,7 +51,7 @@ type demo struct {
 
 	clusters *clusters // the cells' clusters; nil: they are folders
 
-	source    *cli.OpenRepository
+	source    *repos.OpenRepository
 	status    view.Status   // as last seen
 	desired   *plan.Desired // the repository, as last seen
 	invariant func() error  // checked after every refresh
@@ -83,7 +85,7 @@ func newDemo(ctx context.Context, a *cli.App, dir string) (*demo, error) {
 	}
 	// The demo also runs for a user without a name in git's configuration.
 	env := cli.WithoutGitEnv(a.Env)
-	if who, err := a.FindAuthor(ctx); err == nil {
+	if who, err := repos.FindAuthor(ctx, a); err == nil {
 		env = append(env, "GIT_AUTHOR_NAME="+who.Name, "GIT_AUTHOR_EMAIL="+who.Email)
 	} else {
 		env = append(env, "GIT_AUTHOR_NAME=Demo", "GIT_AUTHOR_EMAIL=demo@sluice.example")
@@ -102,7 +104,7 @@ func (d *demo) path(parts ...string) string {
 }
 
 func (d *demo) git(ctx context.Context, dir string, args ...string) (string, error) {
-	return d.app.RunGit(ctx, dir, args...)
+	return repos.RunGit(ctx, d.app, dir, args...)
 }
 
 // close ends all children and, unless keep is set, removes the folder.
@@ -123,11 +125,11 @@ func (d *demo) close(keep bool) error {
 // prepareReleases makes the release repository and the cells' files from the fixtures.
 func (d *demo) prepareReleases(ctx context.Context) error {
 	sample := fixtures.Workspaces()
-	files, err := cli.ReadFolder(sample, "repository")
+	files, err := repos.ReadFolder(sample, "repository")
 	if err != nil {
 		return err
 	}
-	overlay, err := cli.ReadFolder(sample, "demo")
+	overlay, err := repos.ReadFolder(sample, "demo")
 	if err != nil {
 		return err
 	}
@@ -137,7 +139,7 @@ func (d *demo) prepareReleases(ctx context.Context) error {
 	if err := os.WriteFile(d.path("health.sh"), health, 0o755); err != nil { //nolint:gosec // it is run
 		return err
 	}
-	upcoming, err := cli.ReadFolder(sample, "releases-to-come")
+	upcoming, err := repos.ReadFolder(sample, "releases-to-come")
 	if err != nil {
 		return err
 	}
@@ -152,7 +154,7 @@ func (d *demo) prepareReleases(ctx context.Context) error {
 			return err
 		}
 	}
-	who, err := d.app.FindAuthor(ctx)
+	who, err := repos.FindAuthor(ctx, d.app)
 	if err != nil {
 		return err
 	}
@@ -168,7 +170,7 @@ func (d *demo) prepareReleases(ctx context.Context) error {
 	}
 	d.app.Repo = d.repo
 	d.screen.printEvent("made a release repository: %s", d.repo)
-	d.source, err = d.app.OpenLocation(ctx, d.app.ReleaseLocation(d.repo), cli.CommitIdentity{})
+	d.source, err = repos.OpenLocation(ctx, d.app, repos.ReleaseLocation(d.app, d.repo), repos.CommitIdentity{})
 	return err
 }
 
@@ -286,7 +288,7 @@ func (d *demo) cutRelease(ctx context.Context, version string) error {
 
 // refreshStatus reads the status and the repository, and prints what changed.
 func (d *demo) refreshStatus(ctx context.Context) error {
-	s, err := cli.FetchServerStatus(ctx, d.app, "")
+	s, err := client.FetchServerStatus(ctx, d.app, "")
 	if err != nil {
 		return err
 	}

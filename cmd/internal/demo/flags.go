@@ -10,6 +10,8 @@ import (
 
 	"github.com/sluice-cd/sluice/cells/process"
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/client"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
@@ -25,14 +27,14 @@ const (
 
 // prepareFlags makes the flags repository.
 func (d *demo) prepareFlags(ctx context.Context) error {
-	who, err := d.app.FindAuthor(ctx)
+	who, err := repos.FindAuthor(ctx, d.app)
 	if err != nil {
 		return err
 	}
 	settings := "apiVersion: " + releases.APIVersion + "\nkind: Flags\n" +
 		"trustAuthors: true # in earnest approvals are signed\npeople:\n  grace: {email: grace@sluice.example}\n"
 	_, err = gitrepo.Init(ctx, d.flags,
-		gitrepo.InitOptions{Files: map[string][]byte{cli.SettingsFile: []byte(settings)},
+		gitrepo.InitOptions{Files: map[string][]byte{repos.SettingsFile: []byte(settings)},
 			Message: "begin a flags repository\n", Author: who, When: time.Now().Truncate(time.Second)})
 	if err == nil {
 		d.screen.printEvent("made a flags repository: %s", d.flags)
@@ -80,7 +82,7 @@ func (d *demo) announceFeature(ctx context.Context) error {
 // awaitFlagState waits until all cells of a channel (empty: of all) confirm the flag's state.
 func (d *demo) awaitFlagState(ctx context.Context, channel string, state flags.CellState) error {
 	return d.pollUntil(ctx, func() bool {
-		detail, err := cli.FetchFlagDetail(ctx, d.app, demoFlag)
+		detail, err := client.FetchFlagDetail(ctx, d.app, demoFlag)
 		return err == nil && len(detail.Cells) > 0 && !slices.ContainsFunc(detail.Cells, func(c view.FlagCell) bool {
 			return (channel == "" || c.Channel == channel) && (c.State != view.FlagState(state) || !c.Confirmed)
 		})

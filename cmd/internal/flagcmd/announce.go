@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/edits"
 )
 
@@ -18,15 +19,15 @@ Each command that changes something makes one commit in your name to the flags r
 the release repository. The flags repository is --flags-repo, else $SLUICE_FLAGS_REPO, else the one
 around the working folder.`,
 		announceListVerb(a),
-		cli.CompleteFromFlags(a, announceShowVerb(a), announcementIDs),
+		repos.CompleteFromFlags(a, announceShowVerb(a), announcementIDs),
 		announceNewVerb(a),
-		cli.CompleteFromFlags(a, announceApproveVerb(a), announcementIDs),
-		cli.CompleteFromFlags(a, announceHoldVerb(a), announcementIDs),
-		cli.CompleteFromFlags(a, announceCancelVerb(a), announcementIDs),
-		cli.CompleteFromFlags(a, announcePublishVerb(a), announcementIDs),
+		repos.CompleteFromFlags(a, announceApproveVerb(a), announcementIDs),
+		repos.CompleteFromFlags(a, announceHoldVerb(a), announcementIDs),
+		repos.CompleteFromFlags(a, announceCancelVerb(a), announcementIDs),
+		repos.CompleteFromFlags(a, announcePublishVerb(a), announcementIDs),
 	)
 	cmd.GroupID = cli.GroupFlags
-	cli.AddFlagsRepoFlags(a, cmd)
+	repos.AddFlagsRepoFlags(a, cmd)
 	return cmd
 }
 
@@ -49,10 +50,11 @@ ID --now. After publication a hold has no effect: kill the flags, or cancel the 
 				return cli.UsageError(cmd, "--reason is missing")
 			}
 			if lift {
-				return cli.CommitDecision(a, cmd, a.FlagsRepository(),
+				return repos.CommitDecision(a, cmd, repos.FlagsRepository(),
 					edits.LiftAnnouncement{ID: args[0], Reason: reason})
 			}
-			return cli.CommitDecision(a, cmd, a.FlagsRepository(), edits.HoldAnnouncement{ID: args[0], Reason: reason})
+			return repos.CommitDecision(a, cmd, repos.FlagsRepository(),
+				edits.HoldAnnouncement{ID: args[0], Reason: reason})
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "reason, shown to everyone it affects")
@@ -71,14 +73,14 @@ published; after it, the announcement is retracted: its features turn off again,
 		Args:    cli.ArgumentCount(1, 1, "ID"),
 	}
 	cli.RequireReason(cmd, &d.Reason, "reason, shown to everyone it affects")
-	return cli.RunDecision(a, cmd, a.FlagsRepository(), func(args []string) edits.Decision[*edits.Flags] {
+	return repos.RunDecision(a, cmd, repos.FlagsRepository(), func(args []string) edits.Decision[*edits.Flags] {
 		d.ID = args[0]
 		return d
 	})
 }
 
 func announceApproveVerb(a *cli.App) *cobra.Command {
-	var w cli.ApprovalOptions
+	var w repos.ApprovalOptions
 	cmd := &cobra.Command{
 		Use:   "approve ID",
 		Short: "Approve an announcement with its flags as they are now, signed with your SSH key",
@@ -90,7 +92,8 @@ can't approve it. After an edit of the announcement or its flags, approval is ne
   sluice announce approve workspace-classes --as ada --key ~/.ssh/id_ed25519 --comment "the docs are out"`,
 		Args: cli.ArgumentCount(1, 1, "ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return cli.CommitApproval(a, cmd, a.FlagsRepository(), w, func(as string) edits.Decision[*edits.Flags] {
+			to := repos.FlagsRepository()
+			return repos.CommitApproval(a, cmd, to, w, func(as string) edits.Decision[*edits.Flags] {
 				return edits.ApproveAnnouncement{ID: args[0], As: as, Comment: w.Comment}
 			})
 		},
@@ -115,7 +118,7 @@ without --now, because users may have been told by then.`,
 				return cli.UsageError(cmd, "--now or --at is missing")
 			}
 			d.ID = args[0]
-			return cli.CommitDecision(a, cmd, a.FlagsRepository(), d)
+			return repos.CommitDecision(a, cmd, repos.FlagsRepository(), d)
 		},
 	}
 	f := cmd.Flags()

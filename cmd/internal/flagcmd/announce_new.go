@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/internal/manifest/edit"
 )
@@ -70,7 +71,7 @@ func createAnnouncement(a *cli.App, cmd *cobra.Command, id string, n announceOpt
 	if err := checkPlaces(a, cmd, n.namedChannels(), n.namedCells()); err != nil {
 		return fmt.Errorf("announce %s: %w", id, err)
 	}
-	return cli.CommitDecision(a, cmd, a.FlagsRepository(), d)
+	return repos.CommitDecision(a, cmd, repos.FlagsRepository(), d)
 }
 
 // namedChannels returns the channels that --in and --cells name.

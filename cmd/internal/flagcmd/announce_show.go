@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/client"
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
@@ -47,7 +48,7 @@ and, for the channels, the release repository (--repo or $SLUICE_REPO).`,
 		},
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "list archived announcements too")
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	return cmd
 }
 
@@ -67,7 +68,7 @@ and, for the channels, the release repository (--repo or $SLUICE_REPO).`,
 			return a.PrintResult(s, func() { printAnnouncement(a, s) })
 		},
 	}
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	return cmd
 }
 
@@ -164,9 +165,9 @@ func cellStates() []flags.CellState {
 
 // fetchAnnouncements returns the announcements from the control plane, or from the repositories.
 func fetchAnnouncements(a *cli.App, cmd *cobra.Command) ([]announce.Status, error) {
-	if a.UsesServerForFlags() {
+	if client.UsesServerForFlags(a) {
 		all := []announce.Status{}
-		err := cli.EachPage(cmd.Context(), a, "/v1/announcements", url.Values{"limit": {"1000"}},
+		err := client.EachPage(cmd.Context(), a, "/v1/announcements", url.Values{"limit": {"1000"}},
 			func(page peopleapi.Announcements) string {
 				all = append(all, page.Announcements...)
 				return page.Next
@@ -183,8 +184,8 @@ func fetchAnnouncements(a *cli.App, cmd *cobra.Command) ([]announce.Status, erro
 }
 
 func fetchAnnouncement(a *cli.App, cmd *cobra.Command, id string) (s announce.Status, err error) {
-	if a.UsesServerForFlags() {
-		err = a.GetResource(cmd.Context(), "/v1/announcements/"+url.PathEscape(id), &s)
+	if client.UsesServerForFlags(a) {
+		err = client.GetResource(cmd.Context(), a, "/v1/announcements/"+url.PathEscape(id), &s)
 		return s, err
 	}
 	o, err := openFlagsState(a, cmd, time.Now())

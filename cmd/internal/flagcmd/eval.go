@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/client"
 	"github.com/sluice-cd/sluice/flags"
 )
 
@@ -276,14 +277,14 @@ func (o *flagsState) gateText(g flags.Gate, facts flags.Facts, s flags.CellState
 
 // evaluateByAgent evaluates a flag as a cell's product does, by OFREP, and without a token.
 func evaluateByAgent(ctx context.Context, a *cli.App, agent, key string, caller flags.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, cli.RequestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, client.RequestTimeout)
 	defer cancel()
 	body, err := json.Marshal(map[string]any{"context": caller})
 	if err != nil {
 		return err
 	}
 	a.Server = agent
-	base, transport, err := a.Transport()
+	base, transport, err := client.Transport(a)
 	if err != nil {
 		return err
 	}
@@ -291,13 +292,13 @@ func evaluateByAgent(ctx context.Context, a *cli.App, agent, key string, caller 
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost,
 		strings.TrimRight(base, "/")+"/ofrep/v1/evaluate/flags/"+url.PathEscape(key), bytes.NewReader(body))
 	if err != nil {
-		return cli.Fail(fmt.Errorf("ask %s: not an address: %w", agent, cli.WithoutURL(err)),
+		return cli.Fail(fmt.Errorf("ask %s: not an address: %w", agent, client.WithoutURL(err)),
 			"--agent is http://127.0.0.1:PORT or unix:///PATH")
 	}
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
-		return cli.Fail(fmt.Errorf("ask %s: %w", agent, cli.WithoutURL(err)),
+		return cli.Fail(fmt.Errorf("ask %s: %w", agent, client.WithoutURL(err)),
 			"is sluice agent running there with --flags-listen?")
 	}
 	defer resp.Body.Close()

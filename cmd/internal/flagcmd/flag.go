@@ -10,6 +10,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
 	"github.com/sluice-cd/sluice/cmd/internal/releasecmd"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/edits"
 )
 
@@ -24,17 +25,17 @@ The flags repository is --flags-repo, else $SLUICE_FLAGS_REPO, else the one arou
 folder.`,
 		releasecmd.FlagInitVerb(a),
 		flagListVerb(a),
-		cli.CompleteFromFlags(a, flagShowVerb(a), flagKeys),
-		cli.CompleteFromFlags(a, flagSetVerb(a), flagKeys),
-		cli.CompleteFromFlags(a, flagEvalVerb(a), flagKeys),
+		repos.CompleteFromFlags(a, flagShowVerb(a), flagKeys),
+		repos.CompleteFromFlags(a, flagSetVerb(a), flagKeys),
+		repos.CompleteFromFlags(a, flagEvalVerb(a), flagKeys),
 		flagLintVerb(a),
 		flagStaleVerb(a),
-		cli.CompleteFromFlags(a, flagKillVerb(a), flagKeys),
-		cli.CompleteFromFlags(a, flagUnkillVerb(a), flagKeys),
+		repos.CompleteFromFlags(a, flagKillVerb(a), flagKeys),
+		repos.CompleteFromFlags(a, flagUnkillVerb(a), flagKeys),
 		flagPromoteVerb(a),
 	)
 	cmd.GroupID = cli.GroupFlags
-	cli.AddFlagsRepoFlags(a, cmd)
+	repos.AddFlagsRepoFlags(a, cmd)
 	return cmd
 }
 

@@ -2,7 +2,6 @@ package flagcmd
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -12,6 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/client"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/view"
@@ -49,10 +50,10 @@ unkill): --until says when somebody should look at it again, and ends nothing.`,
 					return cli.UsageError(cmd, "--until %s has passed: give a later time", cli.FormatTime(end))
 				}
 			}
-			if !a.DryRun && a.UsesServerForFlags() {
+			if !a.DryRun && client.UsesServerForFlags(a) {
 				return killByServer(cmd.Context(), a, args[0], peopleapi.NewKill{Reason: reason, Until: end}, wait)
 			}
-			return cli.CommitDecision(a, cmd, a.FlagsRepository(),
+			return repos.CommitDecision(a, cmd, repos.FlagsRepository(),
 				edits.KillFlag{Key: args[0], Reason: reason, Until: end})
 		},
 	}
@@ -60,7 +61,7 @@ unkill): --until says when somebody should look at it again, and ends nothing.`,
 	cli.RequireReason(cmd, &reason, "reason, shown to everyone it affects")
 	f.StringVar(&until, "until", "", "when somebody should look at it again: a duration, or a `TIME` (RFC 3339)")
 	cli.AddDurationFlag(f, &wait, "wait", 2*time.Second, "how long to wait for cells to confirm the kill")
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	return cmd
 }
 
@@ -74,9 +75,10 @@ type killProgress struct {
 // killByServer asks the control plane to kill a flag, and waits for cells to confirm the kill.
 func killByServer(ctx context.Context, a *cli.App, key string, k peopleapi.NewKill, wait time.Duration) error {
 	var response peopleapi.Killed
-	if err := a.CallServer(ctx, http.MethodPost, "/v1/flags/"+url.PathEscape(key)+"/kill", k, &response); err != nil {
-		if failed := new(edits.Error); errors.As(err, &failed) && failed.Next == cli.ServerDownHint {
-			err = cli.Fail(failed.Err,
+	err := client.CallServer(ctx, a, http.MethodPost, "/v1/flags/"+url.PathEscape(key)+"/kill", k, &response)
+	if err != nil {
+		if next, _ := cli.NextStep(err); next == client.ServerDownHint {
+			err = cli.Fail(err,
 				"while the control plane is down, commit the kill, which cells get once serve is back: sluice "+
 					"flag kill %s --reason WHY --flags-repo REPOSITORY", key)
 		}
@@ -97,7 +99,7 @@ func killByServer(ctx context.Context, a *cli.App, key string, k peopleapi.NewKi
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
-	err := a.PrintResult(progress, func() {
+	err = a.PrintResult(progress, func() {
 		confirmed := "confirmed that it is off"
 		if progress.NotOff != "" || progress.Unknown {
 			confirmed = "confirmed the kill"
@@ -144,7 +146,7 @@ func likeFlag(ctx context.Context, a *cli.App, key string) string {
 
 // fetchKillProgress returns the current progress of a kill.
 func fetchKillProgress(ctx context.Context, a *cli.App, key string, which view.FlagKill) (killProgress, error) {
-	d, err := cli.FetchFlagDetail(ctx, a, key)
+	d, err := client.FetchFlagDetail(ctx, a, key)
 	if err != nil {
 		return killProgress{}, err
 	}
@@ -172,7 +174,7 @@ lifts a kill. The flag then follows its rules and announcements again.`,
 		Args:    cli.ArgumentCount(1, 1, "KEY"),
 	}
 	cli.RequireReason(cmd, &d.Reason, "reason, recorded in the commit")
-	return cli.RunDecision(a, cmd, a.FlagsRepository(), func(args []string) edits.Decision[*edits.Flags] {
+	return repos.RunDecision(a, cmd, repos.FlagsRepository(), func(args []string) edits.Decision[*edits.Flags] {
 		d.Key = args[0]
 		return d
 	})
@@ -196,7 +198,7 @@ features are not affected: their definitions are approved.`,
 			if err := checkPlaces(a, cmd, args, nil); err != nil {
 				return fmt.Errorf("promote flags to %s: %w", d.Channel, err)
 			}
-			return cli.CommitDecision(a, cmd, a.FlagsRepository(), d)
+			return repos.CommitDecision(a, cmd, repos.FlagsRepository(), d)
 		},
 	}
 	cmd.Flags().StringVar(&d.To, "to", "", "`COMMIT` of the flags repository (default: the tip)")

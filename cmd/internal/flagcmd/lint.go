@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/announcer"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags/announce"
@@ -40,14 +41,14 @@ release repository.`,
 				target = args[0]
 			}
 			if target == "" {
-				target = cli.EnclosingFolder(cmd.Context(), a)
+				target = repos.EnclosingFolder(cmd.Context(), a)
 			}
 			what := "flag lint " + target
-			if !cli.IsRemote(target) && cli.FindFolderKind(target) != cli.BareGit {
+			if !repos.IsRemote(target) && repos.FindFolderKind(target) != repos.BareGit {
 				if _, err := os.Stat(target); err != nil {
 					return cli.Fail(fmt.Errorf("%s: %w", what, err), "name a folder or a URL")
 				}
-				if !cli.IsFlags(os.DirFS(target)) {
+				if !repos.IsFlags(os.DirFS(target)) {
 					return cli.Fail(fmt.Errorf("%s: %w", what, errNotFlags),
 						"name its folder; sluice flag init makes one")
 				}
@@ -67,15 +68,15 @@ release repository.`,
 
 // loadFlagsTree reads a folder as it is, or the tip of a repository's branch.
 func loadFlagsTree(ctx context.Context, a *cli.App, target string) (*repository.Tree, error) {
-	if !cli.IsRemote(target) && cli.FindFolderKind(target) != cli.BareGit {
-		if cli.FindFolderKind(target) == cli.Worktree {
-			if err := a.CheckWorktree(ctx, target); err != nil {
+	if !repos.IsRemote(target) && repos.FindFolderKind(target) != repos.BareGit {
+		if repos.FindFolderKind(target) == repos.Worktree {
+			if err := repos.CheckWorktree(ctx, a, target); err != nil {
 				return nil, err
 			}
 		}
 		return repository.Load(nil, os.DirFS(target)), nil
 	}
-	repo, err := a.OpenLocation(ctx, a.FlagsLocation(target), cli.CommitIdentity{})
+	repo, err := repos.OpenLocation(ctx, a, repos.FlagsLocation(a, target), repos.CommitIdentity{})
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/client"
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/view"
@@ -70,14 +71,14 @@ repository and, for the channels, the release repository (--repo or $SLUICE_REPO
 			})
 		},
 	}
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	return cmd
 }
 
 // listFlags returns the flags from the control plane, or from the repositories. fault says why not all of them
 // are in force.
 func listFlags(a *cli.App, cmd *cobra.Command) (list []flagSummary, fault string, err error) {
-	if a.UsesServerForFlags() {
+	if client.UsesServerForFlags(a) {
 		return listServerFlags(cmd.Context(), a)
 	}
 	o, err := openFlagsState(a, cmd, time.Now())
@@ -90,7 +91,7 @@ func listFlags(a *cli.App, cmd *cobra.Command) (list []flagSummary, fault string
 
 func listServerFlags(ctx context.Context, a *cli.App) (list []flagSummary, fault string, err error) {
 	list = []flagSummary{}
-	err = cli.EachPage(ctx, a, "/v1/flags", url.Values{"limit": {"1000"}}, func(page peopleapi.Flags) string {
+	err = client.EachPage(ctx, a, "/v1/flags", url.Values{"limit": {"1000"}}, func(page peopleapi.Flags) string {
 		for _, f := range page.Flags {
 			list = append(list, summaryFromServer(f, page.Kills))
 		}

@@ -10,6 +10,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/internal/manifest/edit"
 )
@@ -75,12 +76,12 @@ func setFlag(a *cli.App, cmd *cobra.Command, key string, e setOptions) error {
 		return cli.UsageError(cmd,
 			"say what to change: --default, --state, --targeting-file, --variants, --metadata, --feature or --off")
 	case e.isNew:
-		return cli.CommitDecision(a, cmd, a.FlagsRepository(),
+		return repos.CommitDecision(a, cmd, repos.FlagsRepository(),
 			edits.NewFlag{Key: key, File: e.file, Flag: to, Reason: e.reason})
 	case e.file != "":
 		return cli.UsageError(cmd, "--file says where --new creates a flag; an existing flag stays where it is")
 	}
-	return cli.CommitDecision(a, cmd, a.FlagsRepository(), edits.SetFlag{Key: key, Flag: to, Reason: e.reason})
+	return repos.CommitDecision(a, cmd, repos.FlagsRepository(), edits.SetFlag{Key: key, Flag: to, Reason: e.reason})
 }
 
 func flagFromOptions(a *cli.App, cmd *cobra.Command, e setOptions) (to edits.Flag, err error) {

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/client"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/flags/repository"
@@ -33,7 +34,7 @@ repository (--repo or $SLUICE_REPO).`,
 		Example: `  sluice flag show new-editor --server http://127.0.0.1:7600`,
 		Args:    cli.ArgumentCount(1, 1, "KEY"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if a.UsesServerForFlags() {
+			if client.UsesServerForFlags(a) {
 				return printFlagInCells(cmd.Context(), a, args[0])
 			}
 			o, err := openFlagsState(a, cmd, time.Now())
@@ -52,13 +53,13 @@ repository (--repo or $SLUICE_REPO).`,
 			})
 		},
 	}
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	return cmd
 }
 
 // printFlagInCells prints what the control plane knows of a flag.
 func printFlagInCells(ctx context.Context, a *cli.App, key string) error {
-	d, err := cli.FetchFlagDetail(ctx, a, key)
+	d, err := client.FetchFlagDetail(ctx, a, key)
 	if err != nil {
 		return err
 	}

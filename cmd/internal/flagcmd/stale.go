@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/client"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags/announce"
 )
@@ -40,7 +41,7 @@ the features are in the release repository (--repo or $SLUICE_REPO).`,
 						"set SLUICE_REPO")
 			}
 			if a.Server = server; a.Server != "" {
-				status, err := cli.FetchServerStatus(cmd.Context(), a, "")
+				status, err := client.FetchServerStatus(cmd.Context(), a, "")
 				if err != nil {
 					return err
 				}
@@ -69,7 +70,7 @@ the features are in the release repository (--repo or $SLUICE_REPO).`,
 			return nil
 		},
 	}
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	return cmd
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/announcer"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/view"
@@ -19,7 +20,7 @@ import (
 // known here. The caller closes it.
 type flagsState struct {
 	*edits.Flags
-	repo  *cli.OpenRepository
+	repo  *repos.OpenRepository
 	view  *view.View // of the release repository; nil: none is named
 	input announce.Input
 	plan  announce.Plan
@@ -35,7 +36,7 @@ func openFlagsState(a *cli.App, cmd *cobra.Command, now time.Time) (*flagsState,
 	if err != nil {
 		return nil, err
 	}
-	repo, err := a.OpenFlags(ctx, cmd)
+	repo, err := repos.OpenFlags(ctx, a, cmd)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +63,7 @@ func namedReleasesView(ctx context.Context, a *cli.App, cmd *cobra.Command) (*vi
 	if a.Repo == "" && a.Getenv("SLUICE_REPO") == "" {
 		return nil, nil
 	}
-	return a.LocalView(ctx, cmd, true)
+	return repos.LocalView(ctx, a, cmd, true)
 }
 
 // checkPlaces refuses a channel or a cell that the release repository does not have, if one is named and can be read: a
@@ -71,7 +72,7 @@ func checkPlaces(a *cli.App, cmd *cobra.Command, channels, cells []string) error
 	if a.Repo == "" && a.Getenv("SLUICE_REPO") == "" {
 		return nil
 	}
-	s, err := a.ReleaseRepository().ReadSnapshot(cmd.Context(), a, cmd)
+	s, err := repos.ReleaseRepository().ReadSnapshot(cmd.Context(), a, cmd)
 	if err != nil {
 		return nil //nolint:nilerr // what is decided goes to the flags repository
 	}

@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/client"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/plan/deadline"
 	"github.com/sluice-cd/sluice/engine/view"
@@ -26,10 +28,10 @@ Once a notice of it was delivered to the customer, a deadline runs (infrastructu
 sluice.yaml, default 14d). A cell that has not executed the update by then is out of support: it gets
 no new release until it has. What it runs goes on, and so do rollbacks.`,
 		statusVerb(a),
-		cli.Complete(a, showVerb(a), cli.CellNames),
-		cli.Complete(a, notifyVerb(a), cli.CellNames),
-		cli.Complete(a, extendVerb(a), cli.CellNames),
-		cli.Complete(a, exemptVerb(a), cli.CellNames),
+		repos.Complete(a, showVerb(a), repos.CellNames),
+		repos.Complete(a, notifyVerb(a), repos.CellNames),
+		repos.Complete(a, extendVerb(a), repos.CellNames),
+		repos.Complete(a, exemptVerb(a), repos.CellNames),
 		validateVerb(a),
 		prepareVerb(a),
 	)
@@ -39,13 +41,13 @@ no new release until it has. What it runs goes on, and so do rollbacks.`,
 
 // fetchStatus asks the control plane or, without one, reads the repository and the store.
 func fetchStatus(a *cli.App, cmd *cobra.Command, channel string) (view.Status, error) {
-	var repo *cli.OpenRepository
+	var repo *repos.OpenRepository
 	defer func() {
 		if repo != nil {
 			repo.Close()
 		}
 	}()
-	return cli.FetchStatus(cmd.Context(), a, cmd, &repo, view.StatusPage{Channel: channel})
+	return repos.FetchStatus(cmd.Context(), a, cmd, &repo, view.StatusPage{Channel: channel})
 }
 
 func statusVerb(a *cli.App) *cobra.Command {
@@ -75,7 +77,7 @@ func statusVerb(a *cli.App) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&channel, "channel", "", "show only the cells of this `CHANNEL`")
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	return cmd
 }
 
@@ -199,7 +201,7 @@ func showVerb(a *cli.App) *cobra.Command {
 				"sluice infra status lists the cells")
 		},
 	}
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	return cmd
 }
 
@@ -302,7 +304,7 @@ no deadline runs, and status says so.`,
 	f.StringVar(&delivered, "delivered", "", "`HOW` the notice reached the customer")
 	f.StringVar(&undelivered, "undelivered", "", "`HOW` the notice was sent that did not arrive")
 	f.StringVar(&at, "at", "", "when it was delivered, as an RFC 3339 time (default: now)")
-	return cli.RunDecision(a, cmd, a.ReleaseRepository(), func(args []string) edits.Decision[*edits.Releases] {
+	return repos.RunDecision(a, cmd, repos.ReleaseRepository(), func(args []string) edits.Decision[*edits.Releases] {
 		d.Cell = args[0]
 		return d
 	})
@@ -328,7 +330,7 @@ update: if others are due before, extend them too. T is an RFC 3339 time, or a d
 			if d.Until, err = cli.ParseInstant(until, time.Now()); err != nil {
 				return cli.UsageError(cmd, "--until %w", err)
 			}
-			return cli.CommitDecision(a, cmd, a.ReleaseRepository(), d)
+			return repos.CommitDecision(a, cmd, repos.ReleaseRepository(), d)
 		},
 	}
 	f := cmd.Flags()
@@ -357,7 +359,7 @@ func exemptVerb(a *cli.App) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&d.Reason, "reason", "", "reason, recorded in the cell's infrastructure.yaml")
 	f.BoolVar(&d.Lift, "lift", false, "end the exemption: deadlines of delivered notices count again")
-	return cli.RunDecision(a, cmd, a.ReleaseRepository(), func(args []string) edits.Decision[*edits.Releases] {
+	return repos.RunDecision(a, cmd, repos.ReleaseRepository(), func(args []string) edits.Decision[*edits.Releases] {
 		d.Cell = args[0]
 		return d
 	})

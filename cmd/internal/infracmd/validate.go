@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases/infrastructure"
 	"github.com/sluice-cd/sluice/releases/infrastructure/template"
@@ -40,7 +41,7 @@ No AWS is asked: a template that passes here may still be refused there.`,
 			if len(args) == 1 {
 				dir = args[0]
 			} else {
-				dir = cli.EnclosingFolder(cmd.Context(), a)
+				dir = repos.EnclosingFolder(cmd.Context(), a)
 			}
 			if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 				return cli.Fail(fmt.Errorf("infra validate %s: it is no folder", dir),

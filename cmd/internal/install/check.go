@@ -27,7 +27,7 @@ func ValidName(name string) bool { return namespaceName().MatchString(name) }
 
 // AddFlags adds the flags of an agent in a cluster.
 func (i *Agent) AddFlags(f *pflag.FlagSet) {
-	f.StringVar(&i.Image, "image", "", "`IMAGE` with this program")
+	f.StringVar(&i.Image, "image", "", "`IMAGE` with sluice-agent, or with sluice")
 	f.StringVar(&i.Namespace, "namespace", "sluice", "`NAMESPACE` of the agent itself")
 	f.StringArrayVar(&i.For, "for", nil, "`NAMESPACE` that releases go into, which is there; may be repeated; objects "+
 		"that name none go into the first")

@@ -11,6 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/client"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/access"
 	"github.com/sluice-cd/sluice/engine/audit"
 	"github.com/sluice-cd/sluice/internal/words"
@@ -41,10 +43,10 @@ func auditListVerb(a *cli.App) *cobra.Command {
 				Entries []access.Entry `json:"entries"`
 			}
 			var err error
-			if a.UsesServer() {
-				err = a.GetResource(cmd.Context(), fmt.Sprintf("/v1/audit?limit=%d", limit), &all)
+			if client.UsesServer(a) {
+				err = client.GetResource(cmd.Context(), a, fmt.Sprintf("/v1/audit?limit=%d", limit), &all)
 			} else {
-				err = withAudit(cmd, a, func(st cli.Store) (err error) {
+				err = withAudit(cmd, a, func(st repos.Store) (err error) {
 					all.Entries, err = st.AuditEntries(cmd.Context(), limit)
 					return err
 				})
@@ -63,16 +65,16 @@ func auditListVerb(a *cli.App) *cobra.Command {
 		},
 	}
 	cmd.Flags().IntVarP(&limit, "limit", "n", limit, "show only the newest `N`")
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	return cmd
 }
 
 // withAudit opens the store on the control plane's machine.
-func withAudit(cmd *cobra.Command, a *cli.App, do func(cli.Store) error) error {
+func withAudit(cmd *cobra.Command, a *cli.App, do func(repos.Store) error) error {
 	if a.Data == "" && a.Database == "" {
 		return cli.UsageError(cmd, "name the store of the control plane, on its machine: --data DIR or --database")
 	}
-	return cli.ReadStore(cmd.Context(), a, do)
+	return repos.ReadStore(cmd.Context(), a, do)
 }
 
 func auditExportVerb(a *cli.App) *cobra.Command {
@@ -85,14 +87,14 @@ with its hash, which is that of "sluice audit/1", a line feed, and the row's byt
 		Example: "  sluice audit export --data /var/lib/sluice >audit.jsonl",
 		Args:    cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withAudit(cmd, a, func(st cli.Store) error {
+			return withAudit(cmd, a, func(st repos.Store) error {
 				return exportAudit(cmd.Context(), st, a.Stdout.Writer)
 			})
 		},
 	}
 }
 
-func exportAudit(ctx context.Context, st cli.Store, to io.Writer) error {
+func exportAudit(ctx context.Context, st repos.Store, to io.Writer) error {
 	var export *audit.Exporter
 	// A read of a database may run again after a lost connection: nothing is printed before it is complete.
 	var whole bytes.Buffer
@@ -174,7 +176,7 @@ func readWitnesses(cmd *cobra.Command, a *cli.App, files []string) (known []audi
 	if a.Repo == "" && a.Getenv("SLUICE_REPO") == "" {
 		return known, nil
 	}
-	s, err := a.ReleaseRepository().ReadSnapshot(cmd.Context(), a, cmd)
+	s, err := repos.ReleaseRepository().ReadSnapshot(cmd.Context(), a, cmd)
 	if err != nil {
 		return nil, err
 	}
@@ -198,6 +200,6 @@ func openExport(cmd *cobra.Command, a *cli.App, args []string) (io.ReadCloser, e
 		return f, nil
 	}
 	var whole bytes.Buffer
-	err := withAudit(cmd, a, func(st cli.Store) error { return exportAudit(cmd.Context(), st, &whole) })
+	err := withAudit(cmd, a, func(st repos.Store) error { return exportAudit(cmd.Context(), st, &whole) })
 	return io.NopCloser(&whole), err
 }

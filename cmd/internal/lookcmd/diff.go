@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/internal/filediff"
@@ -38,7 +39,7 @@ release without faults. With --rendered, compares the manifests that cells of th
   sluice diff dedicated 2026.11.3 --rendered --cell acme`,
 		Args: cli.ArgumentCount(1, 2, "CHANNEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			repo, err := a.OpenReleases(cmd.Context(), cmd)
+			repo, err := repos.OpenReleases(cmd.Context(), a, cmd)
 			if err != nil {
 				return err
 			}
@@ -68,7 +69,7 @@ release without faults. With --rendered, compares the manifests that cells of th
 	return cmd
 }
 
-func diffReleases(s *edits.Releases, repo *cli.OpenRepository, args []string) (*releaseDiff, error) {
+func diffReleases(s *edits.Releases, repo *repos.OpenRepository, args []string) (*releaseDiff, error) {
 	channel, err := s.Channel(args[0])
 	if err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"path"
 
+	"github.com/sluice-cd/sluice/cells/agent/render"
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
 	"github.com/sluice-cd/sluice/cmd/internal/trial"
 	"github.com/sluice-cd/sluice/engine/edits"
@@ -57,7 +58,7 @@ func diffRendered(ctx context.Context, a *cli.App, s *edits.Releases, c *release
 		if err != nil {
 			return nil, fmt.Errorf("render %s: %w", r.Version, trial.Reason(err, r.Version))
 		}
-		delete(m, trial.ManifestsFile) // its parts are files of their own
+		delete(m, render.ManifestsFile) // its parts are files of their own
 		return m, nil
 	}
 	c.Files = []filediff.File{}

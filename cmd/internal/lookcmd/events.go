@@ -8,6 +8,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/client"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 	"github.com/sluice-cd/sluice/engine/plan"
 )
@@ -25,7 +27,7 @@ until interrupted. The history before the store was made is in sluice log.`,
 		Example: `  sluice events -f --server http://127.0.0.1:7600`,
 		Args:    cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !a.UsesServer() && a.Data == "" && a.Database == "" {
+			if !client.UsesServer(a) && a.Data == "" && a.Database == "" {
 				return cli.UsageError(cmd, "name the control plane with --server, or its store with --data or --database")
 			}
 			if limit < 1 || limit > maxEvents {
@@ -62,7 +64,7 @@ until interrupted. The history before the store was made is in sluice log.`,
 	}
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with decisions to come")
 	cmd.Flags().IntVarP(&limit, "limit", "n", limit, "begin with the latest `N`")
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	return cmd
 }
 
@@ -71,10 +73,10 @@ const maxEvents = 1000
 
 // fetchEvents returns decisions after a cursor; < 0: the latest.
 func fetchEvents(ctx context.Context, a *cli.App, after int64, limit int) (page peopleapi.Events, err error) {
-	if a.UsesServer() {
-		return page, a.GetResource(ctx, fmt.Sprintf("/v1/events?since=%d&limit=%d", after, limit), &page)
+	if client.UsesServer(a) {
+		return page, client.GetResource(ctx, a, fmt.Sprintf("/v1/events?since=%d&limit=%d", after, limit), &page)
 	}
-	st, err := a.OpenStore(ctx, a.Logger())
+	st, err := repos.OpenStore(ctx, a, a.Logger())
 	if err != nil {
 		return page, err
 	}

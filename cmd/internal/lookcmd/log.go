@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
@@ -32,7 +33,7 @@ func LogVerb(a *cli.App) *cobra.Command {
 The evidence for each move is in its commit: git show COMMIT, or git log channels/CHANNEL/head.yaml.`,
 		Args: cli.ArgumentCount(0, 1, "CHANNEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := a.ReleaseRepository().ReadSnapshot(cmd.Context(), a, cmd)
+			s, err := repos.ReleaseRepository().ReadSnapshot(cmd.Context(), a, cmd)
 			if err != nil {
 				return err
 			}

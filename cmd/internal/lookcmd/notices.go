@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/notices"
 	"github.com/sluice-cd/sluice/engine/outbox"
 	"github.com/sluice-cd/sluice/engine/plan"
@@ -53,7 +54,7 @@ machine, it also says what arrived last, what waits and why.`,
 				return err
 			}
 			var states map[string]outbox.State
-			err = cli.ReadStore(cmd.Context(), a, func(st cli.Store) error {
+			err = repos.ReadStore(cmd.Context(), a, func(st repos.Store) error {
 				messages, err := st.Messages(cmd.Context(), maxMessages)
 				if err == nil {
 					states = statesByName(subscriptions, messages)
@@ -114,7 +115,7 @@ func printSinks(a *cli.App, s *notices.Subscriptions, states map[string]outbox.S
 
 // readSubscriptions reads notices.yaml at the branch's tip.
 func readSubscriptions(ctx context.Context, a *cli.App, cmd *cobra.Command) (*notices.Subscriptions, error) {
-	repo, err := a.OpenReleases(ctx, cmd)
+	repo, err := repos.OpenReleases(ctx, a, cmd)
 	if err != nil {
 		return nil, err
 	}

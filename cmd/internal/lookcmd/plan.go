@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/internal/words"
 )
@@ -41,7 +42,7 @@ from the store in --data DIR; without either, there are none.
 			if err != nil {
 				return err
 			}
-			s, err := a.ReleaseRepository().ReadSnapshot(cmd.Context(), a, cmd)
+			s, err := repos.ReleaseRepository().ReadSnapshot(cmd.Context(), a, cmd)
 			if err != nil {
 				return err
 			}
@@ -97,7 +98,7 @@ func printPlan(a *cli.App, p plan.Plan) {
 // loadObserved reads the observations from a file or, without one, from the store.
 func loadObserved(ctx context.Context, a *cli.App, file string) (o plan.Observed, err error) {
 	if file == "" {
-		return a.LoadObserved(ctx)
+		return repos.LoadObserved(ctx, a)
 	}
 	data, err := a.ReadFile(file, maxObservedBytes)
 	if err != nil {

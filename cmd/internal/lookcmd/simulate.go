@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/simulate"
 	"github.com/sluice-cd/sluice/internal/manifest"
@@ -99,7 +100,7 @@ func loadScenario(a *cli.App, file string) (*simulate.Scenario, error) {
 
 // runSimulation simulates the repository's tip with its history.
 func runSimulation(ctx context.Context, a *cli.App, cmd *cobra.Command, in simulate.Input) (*simulate.Result, error) {
-	repo, err := a.OpenReleases(ctx, cmd)
+	repo, err := repos.OpenReleases(ctx, a, cmd)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/client"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
@@ -54,14 +56,14 @@ when it exported last.
   sluice status --repo releases --data data --channel dedicated --wide`,
 		Args: cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var repo *cli.OpenRepository
+			var repo *repos.OpenRepository
 			defer func() {
 				if repo != nil {
 					repo.Close()
 				}
 			}()
 			if !watch {
-				s, err := cli.FetchStatus(cmd.Context(), a, cmd, &repo, page)
+				s, err := repos.FetchStatus(cmd.Context(), a, cmd, &repo, page)
 				if err != nil {
 					return err
 				}
@@ -76,7 +78,7 @@ when it exported last.
 	f.StringVar(&page.Channel, "channel", "", "show only this `CHANNEL` and its cells")
 	f.BoolVarP(&form.All, "all", "a", false, "name every cell, even in a large fleet")
 	f.BoolVar(&form.Wide, "wide", false, "show more columns: digests, commits, grants, failures, clocks")
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	return cmd
 }
 
@@ -92,12 +94,12 @@ func printStatus(a *cli.App, s view.Status, form StatusForm) error {
 
 // watchStatus prints the status until ctx ends. Where the status can't be drawn in place, changes that only
 // time brings print nothing.
-func watchStatus(a *cli.App, cmd *cobra.Command, repo **cli.OpenRepository, page view.StatusPage, every time.Duration,
+func watchStatus(a *cli.App, cmd *cobra.Command, repo **repos.OpenRepository, page view.StatusPage, every time.Duration,
 	form StatusForm) error {
 	ctx := cmd.Context()
 	before := ""
 	for {
-		s, err := cli.FetchStatus(ctx, a, cmd, repo, page)
+		s, err := repos.FetchStatus(ctx, a, cmd, repo, page)
 		switch {
 		case ctx.Err() != nil:
 			return nil

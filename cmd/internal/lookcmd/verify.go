@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/announcer"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/plan"
@@ -57,26 +58,26 @@ func verifyRepository(cmd *cobra.Command, a *cli.App, args []string) (found proo
 		target = a.Getenv("SLUICE_REPO")
 	}
 	if target == "" {
-		target = cli.EnclosingFolder(ctx, a)
+		target = repos.EnclosingFolder(ctx, a)
 	}
-	if !cli.IsRemote(target) {
+	if !repos.IsRemote(target) {
 		if _, err := os.Stat(target); err != nil {
 			return found, cli.Fail(err, "--repo names a folder or a URL")
 		}
-		shallow, err := a.RunGit(ctx, target, "rev-parse", "--is-shallow-repository")
+		shallow, err := repos.RunGit(ctx, a, target, "rev-parse", "--is-shallow-repository")
 		if err == nil && shallow == "true" {
 			return found, cli.Fail(errors.New("a shallow clone lacks the history that says what counts"),
 				"git fetch --unshallow")
 		}
 	}
-	repo, err := a.OpenLocation(ctx, a.ReleaseLocation(target), cli.CommitIdentity{})
+	repo, err := repos.OpenLocation(ctx, a, repos.ReleaseLocation(a, target), repos.CommitIdentity{})
 	if err != nil {
 		return found, err
 	}
 	defer repo.Close()
 	tip, err := repo.Fetch(ctx)
 	if err != nil {
-		return found, cli.FailFetch(err, target)
+		return found, repos.FailFetch(err, target)
 	}
 	if tip == "" {
 		return proof.Report{Claims: []proof.Claim{}}, nil
@@ -85,7 +86,7 @@ func verifyRepository(cmd *cobra.Command, a *cli.App, args []string) (found proo
 	switch {
 	case err != nil:
 		return found, err
-	case cli.IsFlags(files):
+	case repos.IsFlags(files):
 		return verifyFlags(ctx, a, target, args)
 	}
 	repo.Loader.AllReleases = true
@@ -105,9 +106,9 @@ func verifyRepository(cmd *cobra.Command, a *cli.App, args []string) (found proo
 
 // verifyFlags reports on the flags repository at an address.
 func verifyFlags(ctx context.Context, a *cli.App, address string, args []string) (found proof.Report, err error) {
-	at := a.FlagsLocation(address)
+	at := repos.FlagsLocation(a, address)
 	at.Branch = a.Branch
-	repo, err := a.OpenLocation(ctx, at, cli.CommitIdentity{})
+	repo, err := repos.OpenLocation(ctx, a, at, repos.CommitIdentity{})
 	if err != nil {
 		return found, err
 	}
@@ -136,7 +137,7 @@ func verifyFlags(ctx context.Context, a *cli.App, address string, args []string)
 }
 
 func aboutName(all proof.Report, d *plan.Desired, name string) (proof.Report, error) {
-	names := cli.ChannelsAndReleases(&edits.Releases{Desired: d})
+	names := repos.ChannelsAndReleases(&edits.Releases{Desired: d})
 	if !slices.Contains(names, name) && d.Releases[name] == nil {
 		return all, cli.Fail(errors.New("neither a channel nor a release has that name"+words.DidYouMean(name, names)),
 			"sluice release list lists releases")

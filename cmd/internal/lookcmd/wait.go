@@ -6,6 +6,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/client"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 )
 
 func WaitVerb(a *cli.App) *cobra.Command {
@@ -25,10 +27,10 @@ after --timeout.`,
 			if len(args) == 2 {
 				version = args[1]
 			}
-			return cli.AwaitRollout(a, cmd, "wait for "+args[0], args[0], version, timeout)
+			return repos.AwaitRollout(a, cmd, "wait for "+args[0], args[0], version, timeout)
 		},
 	}
 	cli.AddDurationFlag(cmd.Flags(), &timeout, "timeout", 10*time.Minute, "how long to wait")
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	return cmd
 }

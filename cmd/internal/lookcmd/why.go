@@ -9,6 +9,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/client"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/controlplane/auth"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/exports"
@@ -44,21 +46,21 @@ verdicts have their gates, codes and instants.`,
 			})
 		},
 	}
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	return cmd
 }
 
 func fetchWhy(a *cli.App, cmd *cobra.Command, name string) (why view.Explanation, err error) {
 	ctx := cmd.Context()
-	if a.UsesServer() {
-		return why, a.GetResource(ctx, "/v1/why/"+url.PathEscape(name), &why)
+	if client.UsesServer(a) {
+		return why, client.GetResource(ctx, a, "/v1/why/"+url.PathEscape(name), &why)
 	}
-	v, err := a.LocalView(ctx, cmd, false)
+	v, err := repos.LocalView(ctx, a, cmd, false)
 	if err != nil {
 		return why, err
 	}
 	var refused time.Time
-	err = cli.ReadStore(ctx, a, func(st cli.Store) (err error) {
+	err = repos.ReadStore(ctx, a, func(st repos.Store) (err error) {
 		refused, err = auth.FormerKeyRefused(ctx, st, name)
 		return err
 	})
@@ -67,12 +69,12 @@ func fetchWhy(a *cli.App, cmd *cobra.Command, name string) (why view.Explanation
 	}
 	why, ok := view.Why(v, name, refused)
 	if !ok {
-		names := cli.EverythingWithAWhy(&edits.Releases{Desired: v.Desired})
+		names := repos.EverythingWithAWhy(&edits.Releases{Desired: v.Desired})
 		return why, cli.Fail(errors.New("neither a cell, a channel nor a release has that name"+
 			words.DidYouMean(name, names)),
 			"sluice status lists channels and cells; sluice release list lists releases")
 	}
-	err = cli.ReadStore(ctx, a, func(st cli.Store) error {
+	err = repos.ReadStore(ctx, a, func(st repos.Store) error {
 		return exports.New(st.Records(), nil).AddToWhy(ctx, &why, v.Plan.Now)
 	})
 	return why, err

@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/edits"
 )
 
@@ -36,7 +37,7 @@ that, once the rollout there is finished. The file may say more: docs/formats.md
 		if promote != "auto" && promote != "manual" {
 			return cli.UsageError(cmd, "--promote %q is neither auto nor manual", promote)
 		}
-		return cli.CommitDecision(a, cmd, a.ReleaseRepository(), d)
+		return repos.CommitDecision(a, cmd, repos.ReleaseRepository(), d)
 	}
 	return cmd
 }

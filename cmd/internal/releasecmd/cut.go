@@ -8,6 +8,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/client"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/cmd/internal/trial"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/plan"
@@ -52,7 +54,7 @@ profile and with the values of the cells in the repository.`,
 			if err := cutRelease(a, cmd, c, sign, key); err != nil || wait == "" || a.DryRun {
 				return err
 			}
-			return cli.AwaitRollout(a, cmd, "wait for "+wait, wait, c.version, timeout)
+			return repos.AwaitRollout(a, cmd, "wait for "+wait, wait, c.version, timeout)
 		},
 	}
 	f := cmd.Flags()
@@ -66,7 +68,7 @@ profile and with the values of the cells in the repository.`,
 	f.StringVar(&key, "key", "", "`FILE` with the private SSH key to sign with")
 	f.StringVar(&wait, "wait", "", "then wait until the release is healthy in the cells of `CHANNEL`, as sluice wait does")
 	cli.AddDurationFlag(f, &timeout, "timeout", 10*time.Minute, "how long --wait waits")
-	cli.AddServerFlag(a, cmd)
+	client.AddServerFlag(a, cmd)
 	return cmd
 }
 
@@ -90,30 +92,30 @@ func cutRelease(a *cli.App, cmd *cobra.Command, c cutOptions, sign bool, key str
 		return cli.Fail(fmt.Errorf("%s: %s has faults (%d), see above", what, c.from, n),
 			"fix them there; nothing was written")
 	}
-	repo, p, err := a.ReleaseRepository().OpenPusher(a, cmd)
+	repo, p, err := repos.ReleaseRepository().OpenPusher(a, cmd)
 	if err != nil {
-		return cli.DecisionError(d, err)
+		return repos.DecisionError(d, err)
 	}
 	defer repo.Close()
 	s, err := p.ReadSnapshot(ctx)
 	if err != nil {
-		return cli.DecisionError(d, err)
+		return repos.DecisionError(d, err)
 	}
 	if err := tryCut(ctx, a, d, s.Desired); err != nil {
-		return cli.DecisionError(d, err)
+		return repos.DecisionError(d, err)
 	}
 	if sign {
-		signer, err := a.FindSigner(ctx, key, nil)
+		signer, err := repos.FindSigner(ctx, a, key, nil)
 		switch {
 		case err != nil:
-			return cli.DecisionError(d, err)
+			return repos.DecisionError(d, err)
 		case signer == nil:
 			return cli.Fail(fmt.Errorf("%s: there is no SSH key to sign with", what),
 				"name one: --key FILE, or git config --global user.signingKey FILE")
 		}
-		p = cli.WithSigner(p, repo, signer)
+		p = repos.WithSigner(p, repo, signer)
 	}
-	return cli.PushOrShow(ctx, a, repo, p, d)
+	return repos.PushOrShow(ctx, a, repo, p, d)
 }
 
 // tryCut renders the release as the cells in the repository would, and prints what is wrong with it.

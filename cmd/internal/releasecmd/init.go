@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
 	"github.com/sluice-cd/sluice/releases"
@@ -50,7 +51,7 @@ without a worktree. Existing files are left as they are.`,
 			if len(args) == 1 {
 				target = args[0]
 			}
-			return initRepository(a, cmd, releaseKind, a.ReleaseLocation(target), bare)
+			return initRepository(a, cmd, releaseKind, repos.ReleaseLocation(a, target), bare)
 		},
 	}
 	cmd.Flags().BoolVar(&bare, "bare", false, "make a repository without a worktree, as git hosts have them")
@@ -58,17 +59,17 @@ without a worktree. Existing files are left as they are.`,
 }
 
 // initRepository commits the skeleton to a repository, or makes one in a folder.
-func initRepository(a *cli.App, cmd *cobra.Command, k repositoryKind, at cli.Location, bare bool) error {
+func initRepository(a *cli.App, cmd *cobra.Command, k repositoryKind, at repos.Location, bare bool) error {
 	ctx := cmd.Context()
 	what := k.verb + " " + at.Address
-	who, err := a.FindAuthor(ctx)
+	who, err := repos.FindAuthor(ctx, a)
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	if !cli.IsRemote(at.Address) && cli.FindFolderKind(at.Address) == cli.NotGit {
+	if !repos.IsRemote(at.Address) && repos.FindFolderKind(at.Address) == repos.NotGit {
 		return initFolder(a, cmd, k, at, bare, who)
 	}
-	repo, err := a.OpenLocation(ctx, at, cli.CommitIdentity{})
+	repo, err := repos.OpenLocation(ctx, a, at, repos.CommitIdentity{})
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
@@ -86,7 +87,7 @@ func initRepository(a *cli.App, cmd *cobra.Command, k repositoryKind, at cli.Loc
 			"sluice validate %s, or name another", at.Address)
 	}
 	if a.DryRun {
-		return cli.ShowCommit(a, who, what, k.firstMessage(), nil, files)
+		return repos.ShowCommit(a, who, what, k.firstMessage(), nil, files)
 	}
 	draft := releases.Draft{Message: k.firstMessage(), When: time.Now().Truncate(time.Second), Files: files}
 	commits, err := repo.CommitterAs(who, nil).Push(ctx, tip, []releases.Draft{draft})
@@ -96,13 +97,13 @@ func initRepository(a *cli.App, cmd *cobra.Command, k repositoryKind, at cli.Loc
 	return printInit(a, k, at, commits[0])
 }
 
-func printInit(a *cli.App, k repositoryKind, at cli.Location, commit string) error {
-	return a.PrintDone(edits.Result{Commit: commit, Summary: k.verb + " " + at.Address,
+func printInit(a *cli.App, k repositoryKind, at repos.Location, commit string) error {
+	return repos.PrintDone(a, edits.Result{Commit: commit, Summary: k.verb + " " + at.Address,
 		Next: fmt.Sprintf(k.next, at.Address)})
 }
 
 // initFolder makes a repository in a folder that is empty or does not exist.
-func initFolder(a *cli.App, cmd *cobra.Command, k repositoryKind, at cli.Location, bare bool,
+func initFolder(a *cli.App, cmd *cobra.Command, k repositoryKind, at repos.Location, bare bool,
 	who releases.Person) error {
 	what, dir := k.verb+" "+at.Address, at.Address
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
@@ -115,7 +116,7 @@ func initFolder(a *cli.App, cmd *cobra.Command, k repositoryKind, at cli.Locatio
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	if a.DryRun {
-		return cli.ShowCommit(a, who, what, k.firstMessage(), nil, files)
+		return repos.ShowCommit(a, who, what, k.firstMessage(), nil, files)
 	}
 	commit, err := gitrepo.Init(cmd.Context(), dir,
 		gitrepo.InitOptions{Bare: bare, Branch: at.Branch, Files: files, Message: k.firstMessage(), Author: who,
@@ -129,8 +130,8 @@ func initFolder(a *cli.App, cmd *cobra.Command, k repositoryKind, at cli.Locatio
 func (k repositoryKind) firstMessage() string { return "begin a " + k.name + "\n" }
 
 // missingFiles returns the skeleton's files that the commit lacks; nil: it has a sluice.yaml already.
-func (k repositoryKind) missingFiles(repo *cli.OpenRepository, tip string) (map[string][]byte, error) {
-	files, err := cli.ReadFolder(skeletons, k.skeleton)
+func (k repositoryKind) missingFiles(repo *repos.OpenRepository, tip string) (map[string][]byte, error) {
+	files, err := repos.ReadFolder(skeletons, k.skeleton)
 	if tip == "" || err != nil {
 		return files, err
 	}
@@ -167,7 +168,7 @@ with a worktree that follows what the engine pushes; --bare makes one without a 
 			if len(args) == 1 {
 				target = args[0]
 			}
-			return initRepository(a, cmd, flagsKind, a.FlagsLocation(target), bare)
+			return initRepository(a, cmd, flagsKind, repos.FlagsLocation(a, target), bare)
 		},
 	}
 	cmd.Flags().BoolVar(&bare, "bare", false, "make a repository without a worktree, as git hosts have them")

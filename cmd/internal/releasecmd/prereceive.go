@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
@@ -28,7 +29,7 @@ func validatePush(ctx context.Context, a *cli.App, dir string) ([]releases.Fault
 	}
 	branch := a.Branch
 	if branch == "" {
-		head, err := a.RunGit(ctx, dir, "symbolic-ref", "--short", "HEAD")
+		head, err := repos.RunGit(ctx, a, dir, "symbolic-ref", "--short", "HEAD")
 		if err != nil {
 			return nil, cli.Fail(err, "name the release branch: --branch NAME")
 		}
@@ -89,7 +90,7 @@ func validatePush(ctx context.Context, a *cli.App, dir string) ([]releases.Fault
 // drops commits, or merges the branch as if it were a topic. Sluice follows such a merge, but other tools and older
 // versions do not. A rewrite that a person wants says so by the trailer.
 func findRewrite(ctx context.Context, a *cli.App, dir, ref, oldCommit, newCommit string) ([]releases.Fault, error) {
-	line, err := a.RunGit(ctx, dir, "rev-list", "--first-parent", "--parents", newCommit, "--not", oldCommit)
+	line, err := repos.RunGit(ctx, a, dir, "rev-list", "--first-parent", "--parents", newCommit, "--not", oldCommit)
 	if err != nil {
 		return nil, err
 	}
@@ -97,14 +98,14 @@ func findRewrite(ctx context.Context, a *cli.App, dir, ref, oldCommit, newCommit
 	if newCommit == oldCommit || len(first) > 1 && first[1] == oldCommit {
 		return nil, nil
 	}
-	messages, err := a.RunGit(ctx, dir, "log", "--format=%B", newCommit, "--not", oldCommit)
+	messages, err := repos.RunGit(ctx, a, dir, "log", "--format=%B", newCommit, "--not", oldCommit)
 	if err != nil || slices.Contains(releases.Trailers(messages, releases.AcknowledgeTrailer), oldCommit) {
 		return nil, err
 	}
 	why := fmt.Sprintf("the push would take commits off the branch: fetch it, put yours on top (git rebase), "+
 		"and push again; if the branch is to be rewritten, end a commit's message with %s: %s",
 		releases.AcknowledgeTrailer, oldCommit)
-	if _, err := a.RunGit(ctx, dir, "merge-base", "--is-ancestor", oldCommit, newCommit); err == nil {
+	if _, err := repos.RunGit(ctx, a, dir, "merge-base", "--is-ancestor", oldCommit, newCommit); err == nil {
 		why = "the push merges the branch into commits of yours, so that its own become a side branch: " +
 			"put yours on top of it instead (git pull --rebase), and push again"
 	}
@@ -131,7 +132,7 @@ func findLostReleases(ctx context.Context, a *cli.App, dir, oldCommit, newCommit
 		case tree == "":
 			why = "would be removed: sluice release prune leaves a tombstone, so that the version is not used again"
 		default:
-			if _, err := a.RunGit(ctx, dir, "cat-file", "-e",
+			if _, err := repos.RunGit(ctx, a, dir, "cat-file", "-e",
 				newCommit+":"+path.Join(folder, "tombstone.yaml")); err == nil {
 				continue // pruned
 			}
@@ -178,7 +179,7 @@ func findLostUpdates(ctx context.Context, a *cli.App, dir, oldCommit, newCommit 
 
 // readTrees returns the tree id of each folder in a folder at a commit.
 func readTrees(ctx context.Context, a *cli.App, dir, commit, in string) (map[string]string, error) {
-	list, err := a.RunGit(ctx, dir, "ls-tree", "-d", commit, in+"/")
+	list, err := repos.RunGit(ctx, a, dir, "ls-tree", "-d", commit, in+"/")
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/releases"
@@ -20,7 +21,7 @@ import (
 
 func ReleaseVerb(a *cli.App) *cobra.Command {
 	cmd := cli.Group("release", "Cut, list, show and prune releases", "", cutVerb(a), listVerb(a),
-		cli.Complete(a, showVerb(a), cli.ReleaseNames), pruneVerb(a))
+		repos.Complete(a, showVerb(a), repos.ReleaseNames), pruneVerb(a))
 	cmd.GroupID = cli.GroupAuthor
 	return cmd
 }
@@ -44,7 +45,7 @@ func listVerb(a *cli.App) *cobra.Command {
 		Short:   "List releases, newest first: digest, channels that run it, quarantine",
 		Args:    cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := a.FullReleaseRepository().ReadSnapshot(cmd.Context(), a, cmd)
+			s, err := repos.FullReleaseRepository().ReadSnapshot(cmd.Context(), a, cmd)
 			if err != nil {
 				return err
 			}
@@ -135,7 +136,7 @@ func showVerb(a *cli.App) *cobra.Command {
 		Short: "Show a release and where it runs",
 		Args:  cli.ArgumentCount(1, 1, "V, the release's version,"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			repo, err := a.OpenReleases(cmd.Context(), cmd)
+			repo, err := repos.OpenReleases(cmd.Context(), a, cmd)
 			if err != nil {
 				return err
 			}
@@ -225,13 +226,13 @@ to, what is newer than the oldest head, and what a request, a hotfix or a quaran
 				return cli.UsageError(cmd, "--keep %d: keep at least one", keep)
 			}
 			d := edits.Prune{Keep: keep}
-			repo, p, err := a.ReleaseRepository().OpenPusher(a, cmd)
+			repo, p, err := repos.ReleaseRepository().OpenPusher(a, cmd)
 			if err != nil {
-				return cli.DecisionError(d, err)
+				return repos.DecisionError(d, err)
 			}
 			defer repo.Close()
 			repo.Loader.AllReleases = true // a tombstone needs its release's digest
-			return cli.PushOrShow(cmd.Context(), a, repo, p, d)
+			return repos.PushOrShow(cmd.Context(), a, repo, p, d)
 		},
 	}
 	cmd.Flags().IntVar(&keep, "keep", 20, "how many of the newest releases are kept in any case")

@@ -9,7 +9,9 @@ import (
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/sluice-cd/sluice/cells/agent/render"
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/cmd/internal/trial"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/internal/cleantext"
@@ -43,7 +45,7 @@ that cell count. Parameters that a cell's owner sets are not in the repository: 
   sluice render 2026.11.3 --profile small --value domain=acme.example`,
 		Args: cli.ArgumentCount(1, 1, "V, the release's version,"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			repo, err := a.OpenReleases(cmd.Context(), cmd)
+			repo, err := repos.OpenReleases(cmd.Context(), a, cmd)
 			if err != nil {
 				return err
 			}
@@ -59,7 +61,7 @@ that cell count. Parameters that a cell's owner sets are not in the repository: 
 			if done, err := a.PrintEncoded(out); done {
 				return err
 			}
-			_, err = a.Stdout.Write(cleantext.YAML([]byte(out.Files[trial.ManifestsFile])))
+			_, err = a.Stdout.Write(cleantext.YAML([]byte(out.Files[render.ManifestsFile])))
 			return err
 		},
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/internal/cleantext"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
@@ -132,7 +133,7 @@ func (r *sourceReader) readNamed(name string) error {
 
 // noteFile notes how a single file, which git may ignore, differs from the commit.
 func (r *sourceReader) noteFile(name string) {
-	git := func(args ...string) (string, error) { return r.app.RunGit(r.ctx, filepath.Dir(name), args...) }
+	git := func(args ...string) (string, error) { return repos.RunGit(r.ctx, r.app, filepath.Dir(name), args...) }
 	changed, err := git("--literal-pathspecs", "status", "--porcelain", "--untracked-files=all", "--ignored", "--",
 		filepath.Base(name))
 	if top, _ := git("rev-parse", "--show-toplevel"); err != nil || top != r.top {
@@ -188,7 +189,7 @@ func (r *sourceReader) listFiles(dir string) (names []string, err error) {
 	if !info.IsDir() {
 		return nil, cli.Fail(fmt.Errorf("%s is not a folder", dir), fromHint)
 	}
-	git := func(args ...string) (string, error) { return r.app.RunGit(r.ctx, dir, args...) }
+	git := func(args ...string) (string, error) { return repos.RunGit(r.ctx, r.app, dir, args...) }
 	if out, err := git("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate"); err == nil &&
 		out != "" {
 		if err := r.noteOrigin(git); err != nil {
@@ -248,7 +249,7 @@ func (r *sourceReader) noteOther(git func(args ...string) (string, error), top s
 	within, err := git("rev-parse", "--show-superproject-working-tree")
 	changed := ""
 	if err == nil && within == r.top {
-		changed, err = r.app.RunGit(r.ctx, r.top, "--literal-pathspecs", "status", "--porcelain",
+		changed, err = repos.RunGit(r.ctx, r.app, r.top, "--literal-pathspecs", "status", "--porcelain",
 			"--ignore-submodules=none", "--", top)
 	}
 	if err != nil || within != r.top {

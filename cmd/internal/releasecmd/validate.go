@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/cmd/internal/trial"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/notices"
@@ -59,7 +60,7 @@ round, so that its tip is not among the first parents: git pull --rebase puts yo
 				target = args[0]
 			}
 			if !hook && target == "." && len(args) == 0 {
-				target = cli.EnclosingFolder(cmd.Context(), a)
+				target = repos.EnclosingFolder(cmd.Context(), a)
 			}
 			var found findings
 			var err error
@@ -92,9 +93,9 @@ func validateFlags(files fs.FS) findings {
 
 // readFlagsTip reads the tip of a flags repository's branch, with its history.
 func readFlagsTip(ctx context.Context, a *cli.App, address string) (*edits.Flags, error) {
-	at := a.FlagsLocation(address)
+	at := repos.FlagsLocation(a, address)
 	at.Branch = a.Branch
-	repo, err := a.OpenLocation(ctx, at, cli.CommitIdentity{})
+	repo, err := repos.OpenLocation(ctx, a, at, repos.CommitIdentity{})
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +120,7 @@ func validateReleases(ctx context.Context, a *cli.App, files fs.FS, d *plan.Desi
 }
 
 func validateTarget(ctx context.Context, a *cli.App, target string) (findings, error) {
-	if cli.IsRemote(target) {
+	if repos.IsRemote(target) {
 		return validateTip(ctx, a, target)
 	}
 	info, err := os.Stat(target)
@@ -130,13 +131,13 @@ func validateTarget(ctx context.Context, a *cli.App, target string) (findings, e
 		return findings{}, cli.Fail(errors.New("not a folder"),
 			"name the folder of the whole repository: files are checked against each other")
 	}
-	switch cli.FindFolderKind(target) {
-	case cli.BareGit:
+	switch repos.FindFolderKind(target) {
+	case repos.BareGit:
 		return validateTip(ctx, a, target)
-	case cli.Worktree:
+	case repos.Worktree:
 		return validateWorktree(ctx, a, target)
 	}
-	if files := os.DirFS(target); cli.IsFlags(files) {
+	if files := os.DirFS(target); repos.IsFlags(files) {
 		return validateFlags(files), nil
 	}
 	d, err := plan.BuildFiles(os.DirFS(target))
@@ -157,7 +158,7 @@ func validateTip(ctx context.Context, a *cli.App, address string) (findings, err
 	if err != nil {
 		return findings{}, err
 	}
-	if cli.IsFlags(files) {
+	if repos.IsFlags(files) {
 		s, err := readFlagsTip(ctx, a, address)
 		if err != nil {
 			return findings{}, err
@@ -173,14 +174,14 @@ func validateTip(ctx context.Context, a *cli.App, address string) (findings, err
 }
 
 // openTip opens a repository and returns its branch's tip. If the tip is empty, nothing is left open.
-func openTip(ctx context.Context, a *cli.App, address string) (repo *cli.OpenRepository, tip string, err error) {
-	repo, err = a.OpenLocation(ctx, a.ReleaseLocation(address), cli.CommitIdentity{})
+func openTip(ctx context.Context, a *cli.App, address string) (repo *repos.OpenRepository, tip string, err error) {
+	repo, err = repos.OpenLocation(ctx, a, repos.ReleaseLocation(a, address), repos.CommitIdentity{})
 	if err != nil {
 		return nil, "", err
 	}
 	tip, err = repo.Fetch(ctx)
 	if err != nil {
-		err = cli.FailFetch(err, address)
+		err = repos.FailFetch(err, address)
 	}
 	if tip == "" || err != nil {
 		repo.Close()
@@ -190,12 +191,12 @@ func openTip(ctx context.Context, a *cli.App, address string) (repo *cli.OpenRep
 
 // validateWorktree validates the files as they are, and compares them with the branch's history.
 func validateWorktree(ctx context.Context, a *cli.App, dir string) (findings, error) {
-	if err := a.CheckWorktree(ctx, dir); err != nil {
+	if err := repos.CheckWorktree(ctx, a, dir); err != nil {
 		return findings{}, err
 	}
 	files := os.DirFS(dir)
 	found := validateFlags(files)
-	if !cli.IsFlags(files) {
+	if !repos.IsFlags(files) {
 		alone, err := plan.BuildFiles(files)
 		if err != nil {
 			return findings{}, err
@@ -208,24 +209,25 @@ func validateWorktree(ctx context.Context, a *cli.App, dir string) (findings, er
 	if a.Branch != "" {
 		rev = "refs/heads/" + a.Branch
 	}
-	commit, err := a.RunGit(ctx, dir, "rev-parse", "--verify", "--quiet", rev+"^{commit}")
+	commit, err := repos.RunGit(ctx, a, dir, "rev-parse", "--verify", "--quiet", rev+"^{commit}")
 	if err != nil {
 		if a.Branch != "" {
 			return findings{}, cli.Fail(fmt.Errorf("there is no branch %q", a.Branch),
 				"git branch --list shows the branches")
 		}
-		if _, err := a.RunGit(ctx, dir, "rev-parse", "--verify", "--quiet", rev); err == nil {
+		if _, err := repos.RunGit(ctx, a, dir, "rev-parse", "--verify", "--quiet", rev); err == nil {
 			if lack := gitrepo.FindLack(ctx, dir, rev); lack != nil { // HEAD names a commit that is not there
-				return found, cli.FailFetch(lack, dir)
+				return found, repos.FailFetch(lack, dir)
 			}
 		}
 		return found, nil // without a commit there is no history
 	}
-	if shallow, err := a.RunGit(ctx, dir, "rev-parse", "--is-shallow-repository"); err != nil || shallow == "true" {
+	shallow, err := repos.RunGit(ctx, a, dir, "rev-parse", "--is-shallow-repository")
+	if err != nil || shallow == "true" {
 		a.Stderr.PrintLine("warning: a shallow clone has no history to compare the files with: git fetch --unshallow")
 		return found, err
 	}
-	if cli.IsFlags(files) {
+	if repos.IsFlags(files) {
 		err := withBorrowedObjects(ctx, a, dir, commit, func(outside *cli.App, source string) error {
 			s, err := readFlagsTip(ctx, outside, source)
 			if err == nil {
@@ -293,7 +295,7 @@ func withBorrowedObjects(ctx context.Context, a *cli.App, dir, commit string,
 	for _, folder := range filepath.SplitList(a.Getenv("GIT_ALTERNATE_OBJECT_DIRECTORIES")) {
 		err = errors.Join(err, add(strings.Trim(folder, `"`)))
 	}
-	own, gitErr := a.RunGit(ctx, dir, "rev-parse", "--path-format=absolute", "--git-common-dir")
+	own, gitErr := repos.RunGit(ctx, a, dir, "rev-parse", "--path-format=absolute", "--git-common-dir")
 	if err = errors.Join(err, gitErr); err != nil {
 		return err
 	}
@@ -302,21 +304,22 @@ func withBorrowedObjects(ctx context.Context, a *cli.App, dir, commit string,
 	outside := &cli.App{Env: cli.WithoutGitEnv(a.Env), Stdout: a.Stdout, Stderr: a.Stderr, Branch: "main",
 		Data: filepath.Join(borrowed, "data")}
 	source := filepath.Join(borrowed, "source")
-	if _, err := outside.RunGit(ctx, "", "init", "--quiet", "--bare", "--initial-branch=main", source); err != nil {
+	_, err = repos.RunGit(ctx, outside, "", "init", "--quiet", "--bare", "--initial-branch=main", source)
+	if err != nil {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(source, "objects", "info", "alternates"),
 		[]byte(strings.Join(stores, "\n")+"\n"), 0o600); err != nil {
 		return err
 	}
-	if _, err = outside.RunGit(ctx, source, "update-ref", "refs/heads/main", commit); err == nil {
+	if _, err = repos.RunGit(ctx, outside, source, "update-ref", "refs/heads/main", commit); err == nil {
 		err = do(outside, source)
 	}
 	if err == nil {
 		return nil
 	}
 	if lack := gitrepo.FindLack(ctx, dir, commit); lack != nil { // of dir, which the user knows, and not of source
-		return cli.FailFetch(lack, dir)
+		return repos.FailFetch(lack, dir)
 	}
 	return err
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/announcer"
 	"github.com/sluice-cd/sluice/engine/controlplane"
 	"github.com/sluice-cd/sluice/engine/outbox"
@@ -20,7 +21,7 @@ import (
 // runningAnnouncer is the announcer with its repository. The caller closes it.
 type runningAnnouncer struct {
 	*announcer.Announcer
-	repo *cli.OpenRepository
+	repo *repos.OpenRepository
 }
 
 func (n *runningAnnouncer) Close() {
@@ -38,11 +39,11 @@ func openAnnouncer(a *cli.App, cmd *cobra.Command, e *runningEngine, r engineOpt
 	if a.FlagsRepo == "" {
 		return nil, nil
 	}
-	at, err := a.FindFlagsLocation(cmd.Context(), cmd)
+	at, err := repos.FindFlagsLocation(cmd.Context(), a, cmd)
 	if err != nil {
 		return nil, err
 	}
-	repo, err := a.OpenLocation(cmd.Context(), at, e.identity)
+	repo, err := repos.OpenLocation(cmd.Context(), a, at, e.identity)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +51,7 @@ func openAnnouncer(a *cli.App, cmd *cobra.Command, e *runningEngine, r engineOpt
 		repo.Close()
 		return nil, err
 	}
-	cli.RecordFollowedBranch(a, cmd.Context(), repo.Location)
+	repos.RecordFollowedBranch(a, cmd.Context(), repo.Location)
 	n := &runningAnnouncer{repo: repo}
 	log := e.log.With().Str("about", "flags").Logger()
 	n.Announcer, err = announcer.New(announcer.Options{Repo: repo.Repo, Store: e.store, Engine: e.Engine, Log: log,

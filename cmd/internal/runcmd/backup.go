@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/access"
 	"github.com/sluice-cd/sluice/engine/controlplane/signin"
 	"github.com/sluice-cd/sluice/engine/edits"
@@ -58,8 +59,8 @@ in DIR/tls are files: copy them too.`,
 			if a.Database != "" {
 				return cli.UsageError(cmd, "the store is in PostgreSQL: pg_dump backs it up")
 			}
-			file := filepath.Join(a.Data, cli.StoreFile)
-			if err := cli.CheckStore(a); err != nil {
+			file := filepath.Join(a.Data, repos.StoreFile)
+			if err := repos.CheckStore(a); err != nil {
 				return fmt.Errorf("backup: %w", err)
 			}
 			st, err := store.Open(cmd.Context(), file, a.Logger())
@@ -70,7 +71,7 @@ in DIR/tls are files: copy them too.`,
 			if err := writeBackup(cmd.Context(), st, to); err != nil {
 				return fmt.Errorf("backup: %w", err)
 			}
-			return a.PrintDone(edits.Result{Summary: "backup of " + file + " in " + to})
+			return repos.PrintDone(a, edits.Result{Summary: "backup of " + file + " in " + to})
 		},
 	}
 	cmd.Flags().StringVar(&to, "to", "", "`FILE` to write; it must not exist yet")
@@ -104,7 +105,7 @@ A database (--database) is restored with its own tools.`,
 				return fmt.Errorf("restore: %w", err)
 			}
 			defer func() { err = errors.Join(err, release()) }()
-			file := filepath.Join(a.Data, cli.StoreFile)
+			file := filepath.Join(a.Data, repos.StoreFile)
 			r, err := restoreStore(cmd.Context(), file, from, time.Now())
 			if err != nil {
 				return fmt.Errorf("restore: %w", err)
@@ -119,7 +120,7 @@ A database (--database) is restored with its own tools.`,
 					"sluice token remove %s --data %s before you start", t.Name, t.DescribeRoles(),
 					cli.FormatTime(t.Created), t.Name, a.Data))
 			}
-			return a.PrintDone(done)
+			return repos.PrintDone(a, done)
 		},
 	}
 	cmd.Flags().StringVar(&from, "from", "", "backup `FILE`, which stays")

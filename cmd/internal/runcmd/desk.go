@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/actions/desk"
 	"github.com/sluice-cd/sluice/engine/controlplane"
 	"github.com/sluice-cd/sluice/engine/edits"
@@ -30,7 +30,7 @@ func extendByDesk(o *controlplane.Options, e *runningEngine, n *runningAnnouncer
 // committerOf returns commits of the control plane for an author. They are not signed: with the engine's key, they
 // would
 // count as the engine's.
-func committerOf(repo *cli.OpenRepository, e *runningEngine) func(releases.Person) edits.Repository {
+func committerOf(repo *repos.OpenRepository, e *runningEngine) func(releases.Person) edits.Repository {
 	return func(author releases.Person) edits.Repository {
 		return repo.Repo.CommitterAs(author, nil).CommittedBy(e.identity.Person)
 	}
@@ -40,7 +40,7 @@ func committerOf(repo *cli.OpenRepository, e *runningEngine) func(releases.Perso
 func (e *runningEngine) readReleases(ctx context.Context) (*edits.Releases, error) {
 	tip, err := e.repo.Fetch(ctx)
 	if err != nil {
-		return nil, cli.FailFetch(fmt.Errorf("read the release repository: %w", err), "--repo")
+		return nil, repos.FailFetch(fmt.Errorf("read the release repository: %w", err), "--repo")
 	}
 	files, err := e.repo.FS(tip)
 	if err != nil {

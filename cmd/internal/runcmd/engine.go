@@ -19,6 +19,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells/agent/disk"
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane/signin"
 	"github.com/sluice-cd/sluice/engine/controlplane/transport"
@@ -82,27 +83,15 @@ func MakesData(cmd *cobra.Command) bool {
 	return slices.Contains([]string{"sluice serve", "sluice tick"}, cmd.CommandPath())
 }
 
-// KeepsRunning reports whether a verb is a program that goes on until it is stopped.
-func KeepsRunning(cmd *cobra.Command) bool {
-	for _, name := range []string{"watch", "follow"} {
-		if f := cmd.Flags().Lookup(name); f != nil && f.Value.String() == "true" {
-			return true
-		}
-	}
-	return slices.Contains([]string{"sluice serve", "sluice agent", "sluice agent guard", "sluice node",
-		"sluice supervise", "sluice enclose", "sluice cell ui", "sluice demo", "sluice demo product",
-	}, cmd.CommandPath())
-}
-
 // runningEngine is an engine with its repository and store. The caller closes it.
 type runningEngine struct {
 	*engine.Engine
-	repo       *cli.OpenRepository
-	store      cli.Store
+	repo       *repos.OpenRepository
+	store      repos.Store
 	sessions   *engine.RecordWatch      // sessions that other replicas wrote
 	timestamps *timestamper.Timestamper // nil: the engine's key can't sign what cells verify
 	debugging  *debugging.Keeper        // requests for debug access
-	identity   cli.CommitIdentity
+	identity   repos.CommitIdentity
 	log        zerolog.Logger
 }
 
@@ -125,7 +114,7 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 	if err != nil {
 		return nil, err
 	}
-	as := cli.CommitIdentity{}
+	as := repos.CommitIdentity{}
 	name, rest, ok := strings.Cut(r.author, " <")
 	mail, closed := strings.CutSuffix(rest, ">")
 	if as.Person = (releases.Person{Name: name, Email: mail}); !ok || !closed || name == "" {
@@ -134,17 +123,17 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 	if as.Signer, err = engineSigner(a.Data, r); err != nil {
 		return nil, err
 	}
-	st, err := cli.MakeStore(a, ctx, log)
+	st, err := repos.MakeStore(a, ctx, log)
 	if r.ownsData && errors.Is(err, store.ErrDamaged) {
-		if err := putAsideStore(filepath.Join(a.Data, cli.StoreFile), log); err != nil {
+		if err := putAsideStore(filepath.Join(a.Data, repos.StoreFile), log); err != nil {
 			return nil, err
 		}
-		st, err = cli.MakeStore(a, ctx, log)
+		st, err = repos.MakeStore(a, ctx, log)
 	}
 	if err != nil {
 		return nil, err
 	}
-	repo, err := a.OpenReleasesAs(ctx, cmd, as)
+	repo, err := repos.OpenReleasesAs(ctx, a, cmd, as)
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
@@ -154,10 +143,10 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 		repo.Close()
 		return nil, errors.Join(err, st.Close())
 	}
-	cli.RecordFollowedBranch(a, ctx, repo.Location)
+	repos.RecordFollowedBranch(a, ctx, repo.Location)
 	key := signing.Public(as.Signer.Key)
 	by := headSigner(as.Signer.Key)
-	err = cli.StoreEngineKey(ctx, st, key)
+	err = repos.StoreEngineKey(ctx, st, key)
 	var e *engine.Engine
 	sessions, timestamps := engine.NewRecordWatch(signin.SessionsKind), engine.NewRecordWatch(timestamper.Kind)
 	asked := engine.NewRecordWatch(debugging.Kind)
@@ -238,9 +227,9 @@ func lockDataFolder(data string) (release func() error, err error) {
 // advertise stores where cells reach this control plane and by which keys, or returns an error if cells of the
 // store know other keys. The last replica to start wins; if its address or standby key differs, replicas may
 // have been started with different settings.
-func advertise(ctx context.Context, st cli.Store, mine cli.Advertised, dir string, log zerolog.Logger) error {
+func advertise(ctx context.Context, st repos.Store, mine repos.Advertised, dir string, log zerolog.Logger) error {
 	for {
-		known, stored, err := cli.ReadAdvertised(ctx, st)
+		known, stored, err := repos.ReadAdvertised(ctx, st)
 		if err != nil {
 			return fmt.Errorf("serve: %w", err)
 		}
@@ -257,7 +246,7 @@ func advertise(ctx context.Context, st cli.Store, mine cli.Advertised, dir strin
 		if err != nil {
 			return err
 		}
-		err = st.SetFact(ctx, cli.AdvertisedFact, stored, string(data))
+		err = st.SetFact(ctx, repos.AdvertisedFact, stored, string(data))
 		switch {
 		case errors.Is(err, plan.ErrStale): // another replica was quicker: look again
 			continue
@@ -277,7 +266,7 @@ func advertise(ctx context.Context, st cli.Store, mine cli.Advertised, dir strin
 }
 
 // keepLocalAddress stores where this control plane answers on its own machine, for sluice cell add.
-func keepLocalAddress(ctx context.Context, st cli.Store, listening *listeners) error {
+func keepLocalAddress(ctx context.Context, st repos.Store, listening *listeners) error {
 	address := ""
 	for _, l := range listening.all {
 		if listening.public != "" {
@@ -289,9 +278,9 @@ func keepLocalAddress(ctx context.Context, st cli.Store, listening *listeners) e
 		}
 	}
 	for {
-		before, err := st.Fact(ctx, cli.LocalFact)
+		before, err := st.Fact(ctx, repos.LocalFact)
 		if err == nil && before != address {
-			err = st.SetFact(ctx, cli.LocalFact, before, address)
+			err = st.SetFact(ctx, repos.LocalFact, before, address)
 		}
 		if !errors.Is(err, plan.ErrStale) {
 			return err

@@ -8,7 +8,7 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/store"
 )
 
@@ -20,15 +20,15 @@ func TestReplicasAgree(t *testing.T) {
 	}
 	defer st.Close()
 	for _, c := range []struct {
-		mine cli.Advertised
+		mine repos.Advertised
 		says string // in the log, or as the error
 	}{
-		{cli.Advertised{Address: "a.example:1", Pins: []string{"A", "B"}}, ""},
-		{cli.Advertised{Address: "a.example:1", Pins: []string{"A", "B"}}, ""},
-		{cli.Advertised{Address: "b.example:1", Pins: []string{"A", "B"}}, "the same --cells-address"},
-		{cli.Advertised{Address: "b.example:1", Pins: []string{"A", "C"}}, "the standby key has changed"},
-		{cli.Advertised{Address: "b.example:1", Pins: []string{"C", "D"}}, ""}, // the standby took over
-		{cli.Advertised{Address: "b.example:1", Pins: []string{"A", "B"}}, "would not trust it"},
+		{repos.Advertised{Address: "a.example:1", Pins: []string{"A", "B"}}, ""},
+		{repos.Advertised{Address: "a.example:1", Pins: []string{"A", "B"}}, ""},
+		{repos.Advertised{Address: "b.example:1", Pins: []string{"A", "B"}}, "the same --cells-address"},
+		{repos.Advertised{Address: "b.example:1", Pins: []string{"A", "C"}}, "the standby key has changed"},
+		{repos.Advertised{Address: "b.example:1", Pins: []string{"C", "D"}}, ""}, // the standby took over
+		{repos.Advertised{Address: "b.example:1", Pins: []string{"A", "B"}}, "would not trust it"},
 	} {
 		var said bytes.Buffer
 		if err := advertise(t.Context(), st, c.mine, "tls", zerolog.New(&said)); err != nil {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/signing"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
@@ -55,7 +56,7 @@ func showEngineKey(a *cli.App, tlsDir *string) *cobra.Command {
 		Example: `  sluice engine-key show --repo /srv/git/releases.git --data /var/lib/sluice`,
 		Args:    cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := a.ReleaseRepository().ReadSnapshot(cmd.Context(), a, cmd)
+			s, err := repos.ReleaseRepository().ReadSnapshot(cmd.Context(), a, cmd)
 			if err != nil {
 				return err
 			}
@@ -112,10 +113,11 @@ restart serve and its replicas, then remove it with sluice engine-key remove.`,
 					if err != nil {
 						return err
 					}
-					err = withKeys(a, cmd, signer, func(_ *cli.OpenRepository, p edits.Pusher[*edits.Releases]) error {
+					push := func(_ *repos.OpenRepository, p edits.Pusher[*edits.Releases]) error {
 						done, err = p.Push(cmd.Context(), edits.EngineKeys{Add: []string{signing.Public(next)}})
 						return err
-					})
+					}
+					err = withKeys(a, cmd, signer, push)
 					done.Next = "copy " + engineKeyFile(a.Data, *tlsDir) +
 						" to the replicas and restart serve, then: sluice engine-key remove '" +
 						signing.Public(before) + "'"
@@ -127,7 +129,7 @@ restart serve and its replicas, then remove it with sluice engine-key remove.`,
 			} else if err != nil {
 				return err
 			}
-			return a.PrintDone(done)
+			return repos.PrintDone(a, done)
 		},
 	}
 	cmd.Flags().StringVar(&file, "signing-key", "",
@@ -157,8 +159,8 @@ func changeEngineKeys(a *cli.App, verb string, tlsDir *string) *cobra.Command {
 			if err != nil {
 				return cli.Fail(err, "name a key that sluice.yaml lists: --signing-key, or the --data of the engine")
 			}
-			return withKeys(a, cmd, signer, func(repo *cli.OpenRepository, p edits.Pusher[*edits.Releases]) error {
-				return cli.PushOrShow(cmd.Context(), a, repo, p, d)
+			return withKeys(a, cmd, signer, func(repo *repos.OpenRepository, p edits.Pusher[*edits.Releases]) error {
+				return repos.PushOrShow(cmd.Context(), a, repo, p, d)
 			})
 		},
 	}
@@ -169,13 +171,13 @@ func changeEngineKeys(a *cli.App, verb string, tlsDir *string) *cobra.Command {
 
 // withKeys calls do with a pusher in the caller's name that signs with a key of the engine's.
 func withKeys(a *cli.App, cmd *cobra.Command, signer gitrepo.SSHSigner,
-	do func(*cli.OpenRepository, edits.Pusher[*edits.Releases]) error) error {
-	repo, p, err := a.ReleaseRepository().OpenPusher(a, cmd)
+	do func(*repos.OpenRepository, edits.Pusher[*edits.Releases]) error) error {
+	repo, p, err := repos.ReleaseRepository().OpenPusher(a, cmd)
 	if err != nil {
 		return fmt.Errorf("change the engine's keys: %w", err)
 	}
 	defer repo.Close()
-	return do(repo, cli.WithSigner(p, repo, &signer))
+	return do(repo, repos.WithSigner(p, repo, &signer))
 }
 
 // rotationSigner returns the key that signs a rotation: the one in file or, without a file, the one so far.
@@ -206,7 +208,7 @@ func showRotation(a *cli.App, cmd *cobra.Command, file, signingKey string) error
 	}
 	a.Stderr.PrintLine("note: the new key below is an example: rotate makes another one")
 	line := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(example)))
-	return withKeys(a, cmd, signer, func(repo *cli.OpenRepository, p edits.Pusher[*edits.Releases]) error {
-		return cli.PushOrShow(cmd.Context(), a, repo, p, edits.EngineKeys{Add: []string{line}})
+	return withKeys(a, cmd, signer, func(repo *repos.OpenRepository, p edits.Pusher[*edits.Releases]) error {
+		return repos.PushOrShow(cmd.Context(), a, repo, p, edits.EngineKeys{Add: []string{line}})
 	})
 }

@@ -1,5 +1,4 @@
-// Package runcmd has the verbs that run programs: the control plane (serve, tick) with its tools, and a cell's
-// agent.
+// Package runcmd has the verbs that run the control plane (serve, tick), with its tools.
 //
 // It builds and wires their parts by hand, and decides nothing itself. Loops run in an errgroup, which ends
 // with the verb.
@@ -18,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/adoption"
 	"github.com/sluice-cd/sluice/engine/auditor"
@@ -81,7 +81,7 @@ $SLUICE_GIT_CA_FILE); ssh:// uses the SSH agent or $SLUICE_SSH_KEY, and checks t
 	o.images.addFlags(cmd)
 	o.signIn.addFlags(cmd)
 	o.as.addFlags(cmd)
-	cli.AddFlagsRepoFlags(a, cmd)
+	repos.AddFlagsRepoFlags(a, cmd)
 	f.StringVar(&r.hookSecretFile, "hook-secret-file", "",
 		"`FILE` with the secret that the git host signs push hooks with")
 	f.StringSliceVar(&r.webhooksReach, "webhooks-reach", []string{reach.Default},
@@ -98,7 +98,7 @@ $SLUICE_GIT_CA_FILE); ssh:// uses the SSH agent or $SLUICE_SSH_KEY, and checks t
 
 func serve(a *cli.App, cmd *cobra.Command, flags serveOptions) (err error) {
 	r, d := flags.engine, flags.listen
-	defer outliveReaders()()
+	defer cli.OutliveReaders()()
 	ctx := cmd.Context()
 	if a.Data == "" {
 		return cli.UsageError(cmd, missingData)
@@ -209,7 +209,7 @@ func storeAddresses(ctx context.Context, e *runningEngine, listening *listeners)
 	if err := keepLocalAddress(ctx, e.store, listening); err != nil || listening.public == "" {
 		return err
 	}
-	mine := cli.Advertised{Address: listening.public, Pins: listening.keys.Pins}
+	mine := repos.Advertised{Address: listening.public, Pins: listening.keys.Pins}
 	return advertise(ctx, e.store, mine, listening.tlsDir, e.log)
 }
 
@@ -231,7 +231,7 @@ func readHookSecret(a *cli.App, file string) (string, error) {
 
 // watchPushes returns a channel that signals pushes to a repository on this disk; nil: none, and polling finds
 // pushes.
-func watchPushes(ctx context.Context, repo *cli.OpenRepository, log zerolog.Logger) <-chan struct{} {
+func watchPushes(ctx context.Context, repo *repos.OpenRepository, log zerolog.Logger) <-chan struct{} {
 	source, err := gitrepo.Watch(ctx, repo.Address)
 	if err != nil {
 		log.Warn().Err(err).Str("repository", repo.Address).Msg("pushes are not noticed at once, but by polling")

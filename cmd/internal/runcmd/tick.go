@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
@@ -27,7 +28,7 @@ it does the same for announcements; only sluice serve tells webhooks.`,
 		Args: cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error { return tick(a, cmd, r) },
 	}
-	cli.AddFlagsRepoFlags(a, cmd)
+	repos.AddFlagsRepoFlags(a, cmd)
 	r.engineFlags(cmd)
 	addTLSDirFlag(cmd, &r.tlsDir)
 	return cmd
@@ -69,7 +70,7 @@ func tick(a *cli.App, cmd *cobra.Command, r engineOptions) (err error) {
 		}
 	}
 	if lack := new(gitrepo.IncompleteError); errors.As(err, &lack) {
-		return cli.FailFetch(err, "--repo")
+		return repos.FailFetch(err, "--repo")
 	} else if err != nil {
 		return cli.Fail(err, "it is safe to run it again")
 	}

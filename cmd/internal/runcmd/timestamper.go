@@ -5,7 +5,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/sluice-cd/sluice/channels/trust"
-	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/timestamper"
 )
@@ -20,7 +20,7 @@ func headSigner(key ssh.Signer) *trust.Signer {
 }
 
 // openTimestamper returns what signs timestamps for cells that verify releases; nil: the engine's key can't.
-func openTimestamper(e *engine.Engine, st cli.Store, written *engine.RecordWatch, by *trust.Signer,
+func openTimestamper(e *engine.Engine, st repos.Store, written *engine.RecordWatch, by *trust.Signer,
 	log zerolog.Logger) *timestamper.Timestamper {
 
 	if by == nil {

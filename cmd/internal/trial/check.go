@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/render"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/internal/cleantext"
 	"github.com/sluice-cd/sluice/internal/manifest"
@@ -64,13 +65,13 @@ func (r *Renderer) Check(ctx context.Context, release *Release, d *plan.Desired)
 				Message: fmt.Sprintf("can't be rendered %s: %v", v.describe(), Reason(err, release.Version))})
 			continue
 		}
-		for _, value := range plainSecrets(files[ManifestsFile], ownersTexts(&release.Release, v.Own)) {
+		for _, value := range plainSecrets(files[render.ManifestsFile], ownersTexts(&release.Release, v.Own)) {
 			faults = append(faults, releases.Fault{File: at, Code: manifest.WrongValue, Message: fmt.Sprintf("Secret "+
 				"%s is not encrypted: let sops encrypt it with the cells' age keys, refer to a Secret of the cell, "+
 				"or make it a parameter with owner: cell; annotation %s: allowed says that it is no secret",
 				cleantext.Line(value), plainAnnotation)})
 		}
-		for _, image := range movingImages(files[ManifestsFile]) {
+		for _, image := range movingImages(files[render.ManifestsFile]) {
 			faults = append(faults, releases.Fault{File: at, Code: manifest.Missing,
 				Warning: !d.Pipeline.RequireDigests,
 				Message: fmt.Sprintf("image %s has no digest: what soaks may not be what ships",

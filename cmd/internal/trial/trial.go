@@ -81,9 +81,6 @@ func (r *Renderer) Render(ctx context.Context, release *Release, v Variant) (map
 	return m.Files, err
 }
 
-// ManifestsFile is the name of the file that has all manifests, in the order in which they are applied.
-const ManifestsFile = "manifests.yaml"
-
 // packer is the store of one release.
 type packer struct{ *Release }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluice-cd/sluice/channels/trust"
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/flags/signed"
 	"github.com/sluice-cd/sluice/internal/words"
@@ -132,7 +133,7 @@ func statusVerb(a *cli.App) *cobra.Command {
 		Short: "Show who signed what, what waits for signatures, and what expires",
 		Args:  cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := a.ReleaseRepository().ReadSnapshot(cmd.Context(), a, cmd)
+			s, err := repos.ReleaseRepository().ReadSnapshot(cmd.Context(), a, cmd)
 			if err != nil {
 				return fmt.Errorf("trust status: %w", err)
 			}
@@ -241,7 +242,7 @@ a repository that another root leads to. It ends with 1 unless everything that w
 				return cli.UsageError(cmd, "--root %w", err)
 			}
 		}
-		s, err := a.ReleaseRepository().ReadSnapshot(cmd.Context(), a, cmd)
+		s, err := repos.ReleaseRepository().ReadSnapshot(cmd.Context(), a, cmd)
 		if err != nil {
 			return fmt.Errorf("trust verify: %w", err)
 		}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/sluice-cd/sluice/channels/trust"
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
 	"github.com/sluice-cd/sluice/releases"
@@ -119,7 +120,7 @@ before: channels may still be at these. --newest-only takes them off.`,
 			return cli.UsageError(cmd, "--newest-only is about flags: --flags")
 		}
 		if flags {
-			s, err := a.FlagsRepository().ReadSnapshot(cmd.Context(), a, cmd)
+			s, err := repos.FlagsRepository().ReadSnapshot(cmd.Context(), a, cmd)
 			if err != nil {
 				return fmt.Errorf("trust sign: %w", err)
 			}
@@ -300,7 +301,7 @@ func findPerson(s *edits.Releases, name string) (found trust.Key, err error) {
 func commit(a *cli.App, cmd *cobra.Command, file string, wanted func(*edits.Releases) ([]trust.Key, error),
 	decide func(trust.Signer) edits.Decision[*edits.Releases]) error {
 	ctx := cmd.Context()
-	repo, p, err := a.ReleaseRepository().OpenPusher(a, cmd)
+	repo, p, err := repos.ReleaseRepository().OpenPusher(a, cmd)
 	if err != nil {
 		return fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)
 	}
@@ -321,7 +322,7 @@ func commit(a *cli.App, cmd *cobra.Command, file string, wanted func(*edits.Rele
 	if err != nil {
 		return fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)
 	}
-	return cli.PushOrShow(ctx, a, repo, cli.WithSigner(p, repo, key), decide(by))
+	return repos.PushOrShow(ctx, a, repo, repos.WithSigner(p, repo, key), decide(by))
 }
 
 func findSigner(ctx context.Context, a *cli.App, file string, keys []trust.Key) (*gitrepo.SSHSigner, error) {
@@ -329,7 +330,7 @@ func findSigner(ctx context.Context, a *cli.App, file string, keys []trust.Key) 
 	for _, k := range keys {
 		lines = append(lines, k.Line())
 	}
-	key, err := a.FindSigner(ctx, file, lines)
+	key, err := repos.FindSigner(ctx, a, file, lines)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return nil, cli.Fail(err, "name the file of your private key: --key FILE")
