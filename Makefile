@@ -24,8 +24,8 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 MODULES = $(filter-out test/kube/,$(dir $(shell git ls-files --cached --others --exclude-standard go.mod '*/go.mod')))
 
 .PHONY: build
-build: ## The binary, in bin/.
-	$(GO) build -o $(BIN) ./cmd/sluice
+build: ## The binaries, in bin/: sluice, and sluice-agent for cells alone.
+	$(GO) build -o bin/ ./cmd/sluice ./cmd/sluice-agent
 
 .PHONY: test
 test: cluster ## All tests, with the race detector. They start a PostgreSQL and Kubernetes of their own, and fail without.

@@ -155,7 +155,8 @@ func arrows() map[string][]string {
 		"engine/controlplane/debugapi": append(below("api", "auth", "limit"), "cells/debug", "engine/debugging"),
 		"engine/controlplane/consoleapi": append(below("api", "auth", "bulletin", "limit"), "engine/actions",
 			"engine/actions/desk", "engine/adoption", "engine/audit", "engine/console", "engine/edits",
-			"engine/exports", "engine/simulate", "engine/whatif", "internal/filediff", "internal/markdown", "internal/ui"),
+			"engine/exports", "engine/simulate", "engine/whatif", "internal/filediff", "internal/markdown",
+			"internal/ui"),
 		"engine/controlplane/imageapi": append(below("api", "auth", "limit"), "engine/images"),
 		"engine/controlplane/sessionapi": append(below("api", "auth", "limit"), "cells/debug", "cells/debug/upgrade",
 			"cells/identity", "engine/debugging", "engine/debugrecords", "engine/debugrelay", "engine/records",
@@ -247,6 +248,33 @@ func nested(allowed map[string][]string, path string) []string {
 		up = up[:i]
 		if may, ok := allowed[up]; ok {
 			return append(slices.Clone(may), up)
+		}
+	}
+}
+
+// TestAgentWithoutEngine holds that the program for cells alone has nothing of the engine, nor of what only the engine
+// needs: it starts in each cell, where disk and memory are the customer's.
+func TestAgentWithoutEngine(t *testing.T) {
+	t.Parallel()
+	const program = module + "/cmd/sluice-agent"
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", program)
+	cmd.Dir = ".."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	all := strings.Fields(string(out))
+	if !slices.Contains(all, module+"/cells/agent") {
+		t.Fatalf("%s is made of %d packages, and the agent is none of them", program, len(all))
+	}
+	// Of channels, it verifies what release signers signed.
+	foreign := []string{module + "/engine", module + "/channels", module + "/internal/gitrepo",
+		module + "/cmd/internal/repos", module + "/cmd/internal/client", "database/sql", "encoding/gob", "modernc.org",
+		"github.com/jackc", "github.com/prometheus/client_golang", "github.com/danielgtaylor/huma",
+		"github.com/docker/cli", "html/template"}
+	for _, p := range all {
+		if hasPrefix(p, foreign...) && !hasPrefix(p, module+"/channels/trust") {
+			t.Errorf("%s is made of %s too", program, p)
 		}
 	}
 }

@@ -38,17 +38,17 @@ func TestMachineAgentUpdatesItself(t *testing.T) {
 	upstream := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	defer upstream.Close()
 	vendor := strings.TrimPrefix(upstream.URL, "http://") + "/team/sluice"
-	own, err := os.ReadFile(os.Getenv(binaryVariable))
+	whole, err := os.ReadFile(os.Getenv(binaryVariable))
 	if err != nil {
 		t.Fatal(err)
 	}
-	newer := pushAgent(t, vendor, append(own, '\n')) // another program, by its bytes
+	newer := pushAgent(t, vendor, whole) // in place of sluice-agent
 	hangs := pushAgent(t, vendor, []byte("#!/bin/sh\ncase $1 in version) exit 0 ;; esac\nexec sleep 1000\n"))
 
 	w, agent := startSignedMachine(t, strings.TrimSuffix(vendor, "/team/sluice"))
 	w.signRelease("1.0.0", "")
 	w.awaitRelease("eu-2", "1.0.0")
-	if got, want := agent.program(), os.Getenv(binaryVariable); got != want {
+	if got, want := agent.program(), os.Getenv(agentVariable); got != want {
 		t.Errorf("at first %s runs, want the installed %s", got, want)
 	}
 	w.signRelease("1.1.0", newer)
@@ -139,7 +139,7 @@ func startSignedMachine(t *testing.T, registry string) (*world, machineAgent) {
 	root := w.path("machine")
 	w.mustRunSluice("cell", "bootstrap", "eu-2", "--channel", "staging", "--target", "host", "--self-update",
 		"--dir", w.path("cells", "eu-2"), "--state", w.path("state"), "--health", healthCommand, "--program",
-		os.Getenv(binaryVariable), "--out", w.path("install"), "--server", w.socket())
+		os.Getenv(agentVariable), "--out", w.path("install"), "--server", w.socket())
 	script := exec.CommandContext(t.Context(), "sh", w.path("install", "install.sh")) //nolint:gosec // as printed
 	script.Env = append(w.env(), "DESTDIR="+root)
 	if out, err := script.CombinedOutput(); err != nil {
@@ -165,7 +165,7 @@ func (w *world) startUnit(root, cell string) *process {
 		w.t.Fatal(err)
 	}
 	all := strings.Split(strings.TrimSuffix(string(words), "\n"), "\n")
-	if all[0] != os.Getenv(binaryVariable) || !slices.Contains(all, "--self-update") {
+	if all[0] != os.Getenv(agentVariable) || !slices.Contains(all, "--self-update") {
 		w.t.Fatalf("the unit starts %q", all)
 	}
 	return w.process(cell, append(all[1:], "--update-limit", "30s", "--healthy-for", "1s", "--health-every", "500ms",

@@ -1,6 +1,7 @@
 package test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,13 +12,16 @@ import (
 	"github.com/sluice-cd/sluice/test/postgres"
 )
 
-// binaryVariable names the binary that the tests run, which TestMain builds once.
-const binaryVariable = "SLUICE_TEST_BINARY"
+// These variables name the binaries that the tests run, which TestMain builds once.
+const (
+	binaryVariable = "SLUICE_TEST_BINARY"
+	agentVariable  = "SLUICE_TEST_AGENT" // the part of it that runs in cells
+)
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "sluice-test-")
 	if err == nil {
-		err = buildBinary(filepath.Join(dir, "sluice"))
+		err = buildBinaries(dir)
 	}
 	code := 1
 	if err != nil {
@@ -29,14 +33,16 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func buildBinary(binary string) error {
-	args := []string{"build", "-o", binary}
+func buildBinaries(dir string) error {
+	args := []string{"build", "-o", dir}
 	if child.RaceDetector {
 		args = append(args, "-race")
 	}
-	out, err := exec.Command("go", append(args, module+"/cmd/sluice")...).CombinedOutput() //nolint:noctx
+	args = append(args, module+"/cmd/sluice", module+"/cmd/sluice-agent")
+	out, err := exec.Command("go", args...).CombinedOutput() //nolint:noctx // it ends
 	if err != nil {
 		return fmt.Errorf("build sluice: %w: %s", err, out)
 	}
-	return os.Setenv(binaryVariable, binary)
+	return errors.Join(os.Setenv(binaryVariable, filepath.Join(dir, "sluice")),
+		os.Setenv(agentVariable, filepath.Join(dir, "sluice-agent")))
 }

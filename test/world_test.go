@@ -359,7 +359,11 @@ func (p *process) start() *process {
 		p.w.t.Fatal(err)
 	}
 	defer log.Close()
-	line := append(append(slices.Clone(p.prefix), os.Getenv(binaryVariable)), p.args...)
+	program := binaryVariable
+	if p.args[0] == "agent" || p.args[0] == "node" { // as cells run them
+		program = agentVariable
+	}
+	line := append(append(slices.Clone(p.prefix), os.Getenv(program)), p.args...)
 	p.cmd = exec.Command(line[0], line[1:]...) //nolint:gosec,noctx // ours; killed in the end
 	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = append(p.w.env(), p.environment...), log, log
 	if err := p.cmd.Start(); err != nil {
