@@ -48,12 +48,12 @@ func measureCells(ctx context.Context, dir string) ([]figures.Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	agent, err := residentMemory(p.agents[0].Process.Pid)
+	agent, err := measureAgent(ctx, p)
 	if err != nil {
 		return nil, err
 	}
 	render, p99 := figures.Median(renders), figures.Quantile(all, 0.99)
-	return []figures.Row{
+	return append([]figures.Row{
 		{
 			What: "pushed until 10 cells are healthy on it, p99 beyond render", Got: figures.Time(p99 - render),
 			Base:  fmt.Sprintf("p99 %s, 10 renders %s", figures.Time(p99), figures.Time(render)),
@@ -65,9 +65,7 @@ func measureCells(ctx context.Context, dir string) ([]figures.Row, error) {
 			Ratio: float64(figures.Median(all)-render) / float64(500*time.Millisecond), Limit: 1,
 		},
 		figures.LimitRow("a render that was seen before", seen, time.Millisecond),
-		{What: "memory of an idle agent", Got: fmt.Sprintf("%.1f MB", agent), Base: "limit 30 MB", Ratio: agent / 30,
-			Limit: 1},
-	}, nil
+	}, agent...), nil
 }
 
 func measureMemory(ctx context.Context, dir string) ([]figures.Row, error) {
@@ -105,10 +103,11 @@ func measureMemory(ctx context.Context, dir string) ([]figures.Row, error) {
 }
 
 type pipeline struct {
-	binary, dir, repo, address string
-	server                     *exec.Cmd
-	agents                     []*exec.Cmd
-	people                     *gitrepo.Repo
+	binary, agent      string // sluice, sluice-agent
+	dir, repo, address string
+	server             *exec.Cmd
+	agents             []*exec.Cmd
+	people             *gitrepo.Repo
 }
 
 func startPipeline(ctx context.Context, dir string) (*pipeline, error) {
@@ -116,7 +115,12 @@ func startPipeline(ctx context.Context, dir string) (*pipeline, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &pipeline{binary: binary, dir: filepath.Join(dir, "cells"), repo: filepath.Join(dir, "cells", "releases.git")}
+	agent, err := buildProgram(ctx, dir, "sluice-agent")
+	if err != nil {
+		return nil, err
+	}
+	p := &pipeline{binary: binary, agent: agent, dir: filepath.Join(dir, "cells"),
+		repo: filepath.Join(dir, "cells", "releases.git")}
 	files := map[string][]byte{
 		"sluice.yaml":                   []byte("apiVersion: sluice/v1\nkind: Pipeline\n"),
 		"channels/staging/channel.yaml": []byte("apiVersion: sluice/v1\nkind: Channel\nadvance: newest\n"),
@@ -143,7 +147,11 @@ func startPipeline(ctx context.Context, dir string) (*pipeline, error) {
 	}
 	for i := range cellCount {
 		name := fmt.Sprintf("cell-%d", i)
-		a := exec.CommandContext(ctx, p.binary, "agent", "--cell", name, "--server", "http://"+p.address, "--dir",
+		program := p.agent
+		if i == wholeAgent {
+			program = p.binary
+		}
+		a := exec.CommandContext(ctx, program, "agent", "--cell", name, "--server", "http://"+p.address, "--dir",
 			filepath.Join(p.dir, name), "--healthy-for", "0s", "--log", "error")
 		a.Stderr = os.Stderr
 		if err := a.Start(); err != nil {
@@ -242,7 +250,7 @@ func (p *pipeline) renderAll(ctx context.Context, i int) error {
 	var g errgroup.Group
 	for range cellCount {
 		g.Go(func() error {
-			c := exec.CommandContext(ctx, p.binary, "render")
+			c := exec.CommandContext(ctx, p.agent, "render")
 			c.Env = []string{}
 			c.Stdin = strings.NewReader(header + tar.String())
 			out, err := c.Output()
@@ -300,9 +308,14 @@ func (p *pipeline) stop() {
 }
 
 func buildBinary(ctx context.Context, dir string) (string, error) {
-	binary := filepath.Join(dir, "sluice")
-	c := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", binary, "./cmd/sluice")
-	c.Env = append(os.Environ(), "CGO_ENABLED=0") // as make build does
+	return buildProgram(ctx, dir, "sluice")
+}
+
+// buildProgram builds a program as a release has it.
+func buildProgram(ctx context.Context, dir, name string) (string, error) {
+	binary := filepath.Join(dir, name)
+	c := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, "./cmd/"+name)
+	c.Env = append(os.Environ(), "CGO_ENABLED=0")
 	out, err := c.CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("go build: %w: %s", err, out)
