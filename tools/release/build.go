@@ -19,8 +19,15 @@ func allTargets() []target {
 	return []target{{"linux", "amd64"}, {"linux", "arm64"}, {"darwin", "amd64"}, {"darwin", "arm64"}}
 }
 
-// binary is a built sluice, and what the toolchain wrote into it.
+// The programs of a release. The second is the part of the first that runs in cells.
+const (
+	wholeProgram = "sluice"
+	agentProgram = "sluice-agent"
+)
+
+// binary is a built program, and what the toolchain wrote into it.
 type binary struct {
+	program string
 	target  target
 	path    string
 	version string // v1.2.3, or Go's pseudo-version of a commit without a tag
@@ -33,26 +40,27 @@ type binary struct {
 // stamp returns the commit's time, as documents have it.
 func (b binary) stamp() string { return b.time.UTC().Format(time.RFC3339) }
 
-// build builds sluice for t into r.out. Nothing of this machine gets into the file: paths are trimmed, and what the
+// build builds a program for t into r.out. Nothing of this machine gets into the file: paths are trimmed, and what the
 // environment could change is set.
-func (r release) build(ctx context.Context, t target) (binary, error) {
-	path, err := filepath.Abs(filepath.Join(r.out, "sluice"))
+func (r release) build(ctx context.Context, program string, t target) (binary, error) {
+	path, err := filepath.Abs(filepath.Join(r.out, program))
 	if err != nil {
 		return binary{}, err
 	}
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=true", "-ldflags=-s -w", "-o", path,
-		"./cmd/sluice")
+		"./cmd/"+program)
 	cmd.Dir = r.root
 	cmd.Env = append(append(os.Environ(), r.env...), "GOOS="+t.os, "GOARCH="+t.arch, "CGO_ENABLED=0", "GOAMD64=v1",
 		"GOARM64=v8.0", "GOFLAGS=-trimpath", "GOEXPERIMENT=", "GOWORK=off")
 	if said, err := cmd.CombinedOutput(); err != nil {
-		return binary{}, fmt.Errorf("build sluice for %s/%s: %w: %s", t.os, t.arch, cmp.Or(ctx.Err(), err), said)
+		return binary{}, fmt.Errorf("build %s for %s/%s: %w: %s", program, t.os, t.arch, cmp.Or(ctx.Err(), err), said)
 	}
 	b, err := readBinary(path, t)
 	if err != nil {
 		return binary{}, err
 	}
-	b.path = filepath.Join(filepath.Dir(path), fmt.Sprintf("sluice-%s-%s-%s", b.version, t.os, t.arch))
+	b.program = program
+	b.path = filepath.Join(filepath.Dir(path), fmt.Sprintf("%s-%s-%s-%s", program, b.version, t.os, t.arch))
 	return b, os.Rename(path, b.path)
 }
 

@@ -49,20 +49,47 @@ type shared struct {
 	licences    string // a file
 }
 
+// packageText is in what the packages of the two programs differ.
+type packageText struct {
+	description         string
+	depends, recommends []string
+	instead             string   // the other package, whose place it takes
+	services, settings  []string // files
+}
+
+func textOf(program string) packageText {
+	if program == agentProgram {
+		return packageText{
+			description: "agent of a cell, for Sluice's release pipeline\n" +
+				"The part of sluice that runs in a cell: its agent (sluice agent), and the verbs of the cell's owner.",
+			recommends: []string{"ca-certificates"}, instead: wholeProgram,
+			services: []string{"sluice-agent.service"}, settings: []string{"agent.env"},
+		}
+	}
+	return packageText{
+		description: "release pipeline from a git repository to cells in customers' accounts\n" +
+			"The engine and control plane (sluice serve), the agent of a cell (sluice agent), and the command.",
+		depends: []string{"git"}, recommends: []string{"ca-certificates", "openssh-client"}, instead: agentProgram,
+		services: []string{"sluice-serve.service", "sluice-agent.service"},
+		settings: []string{"serve.env", "agent.env"},
+	}
+}
+
 func (r release) writePackage(b binary, all shared) error {
 	packaging := filepath.Join(r.root, "tools", "release", "debian")
 	contents, err := r.contents(b, packaging, all)
 	if err != nil {
 		return err
 	}
+	about := textOf(b.program)
 	info := &nfpm.Info{
-		Name: "sluice", Arch: b.target.arch, Platform: "linux", Version: debianVersion(b.version), Section: "admin",
+		Name: b.program, Arch: b.target.arch, Platform: "linux", Version: debianVersion(b.version), Section: "admin",
 		Priority: "optional", Maintainer: "The Sluice authors <" + homepage + ">", Homepage: homepage, MTime: b.time,
 		License: "Apache-2.0", DisableGlobbing: true,
-		Description: "release pipeline from a git repository to cells in customers' accounts\n" +
-			"The engine and control plane (sluice serve), the agent of a cell (sluice agent), and the command.",
+		Description: about.description,
 		Overridables: nfpm.Overridables{
-			Depends: []string{"git"}, Recommends: []string{"ca-certificates", "openssh-client"}, Contents: contents,
+			Depends: about.depends, Recommends: about.recommends, Contents: contents,
+			Conflicts: []string{about.instead}, Replaces: []string{about.instead}, // both have /usr/bin/sluice
 			Scripts: nfpm.Scripts{PostInstall: filepath.Join(packaging, "postinst"),
 				PreRemove: filepath.Join(packaging, "prerm"), PostRemove: filepath.Join(packaging, "postrm")},
 		},
@@ -84,22 +111,21 @@ func (r release) contents(b binary, packaging string, all shared) (files.Content
 		return c
 	}
 	add(b.path, "/usr/bin/sluice", 0o755)
-	for name, destination := range map[string]string{
-		"sluice-serve.service": "/usr/lib/systemd/system/", "sluice-agent.service": "/usr/lib/systemd/system/",
-		"sluice.conf": "/usr/lib/sysusers.d/",
-	} {
-		add(filepath.Join(packaging, name), destination+name, 0o644)
+	for _, name := range textOf(b.program).services {
+		add(filepath.Join(packaging, name), "/usr/lib/systemd/system/"+name, 0o644)
 	}
-	for _, name := range []string{"serve.env", "agent.env"} { // they may hold secrets
+	add(filepath.Join(packaging, b.program+".conf"), "/usr/lib/sysusers.d/"+b.program+".conf", 0o644)
+	for _, name := range textOf(b.program).settings { // they may hold secrets
 		add(filepath.Join(packaging, name), "/etc/sluice/"+name, 0o600).Type = files.TypeConfigNoReplace
 	}
 	add(filepath.Join(all.completions, "bash"), "/usr/share/bash-completion/completions/sluice", 0o644)
 	add(filepath.Join(all.completions, "zsh"), "/usr/share/zsh/vendor-completions/_sluice", 0o644)
 	add(filepath.Join(all.completions, "fish"), "/usr/share/fish/vendor_completions.d/sluice.fish", 0o644)
-	const doc = "/usr/share/doc/sluice/"
-	add(filepath.Join(r.root, "LICENSE"), doc+"copyright", 0o644)
-	add(all.licences, doc+"third-party-licences", 0o644)
-	add(sbomPath(b), doc+"sluice.spdx.json", 0o644)
+	const doc = "/usr/share/doc/sluice/" // of both packages: the unit of the agent names a page there
+	own := "/usr/share/doc/" + b.program + "/"
+	add(filepath.Join(r.root, "LICENSE"), own+"copyright", 0o644)
+	add(all.licences, own+"third-party-licences", 0o644)
+	add(sbomPath(b), own+b.program+".spdx.json", 0o644)
 	for _, pattern := range []string{"docs/*.md", "docs/monitoring/*"} {
 		pages, err := filepath.Glob(filepath.Join(r.root, pattern))
 		if err != nil {

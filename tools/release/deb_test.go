@@ -72,20 +72,7 @@ func checkUnits(ctx context.Context, t *testing.T, path string) {
 
 // checkInstallation installs the package twice, as an upgrade does, and purges it.
 func checkInstallation(ctx context.Context, t *testing.T, path string) {
-	root := t.TempDir()
-	for _, dir := range []string{"var/lib/dpkg/info", "var/lib/dpkg/updates", "etc"} {
-		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.WriteFile(filepath.Join(root, "var/lib/dpkg/status"), nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	dpkg := func(args ...string) {
-		t.Helper()
-		runProgram(ctx, t, "dpkg", append([]string{"--root=" + root, "--force-depends", "--force-script-chrootless",
-			"--force-not-root", "--log=" + filepath.Join(root, "log")}, args...)...)
-	}
+	dpkg, root := dpkgBelow(ctx, t)
 	dpkg("--install", path)
 	if _, err := exec.LookPath("systemd-sysusers"); err == nil {
 		users, err := os.ReadFile(filepath.Join(root, "etc/passwd"))
@@ -117,6 +104,69 @@ func checkInstallation(ctx context.Context, t *testing.T, path string) {
 	if _, err := os.Stat(keys); err != nil {
 		t.Errorf("the keys are gone: %v", err)
 	}
+}
+
+// checkAgentPackage looks at the package of sluice-agent, and has it take the place of the other.
+func checkAgentPackage(ctx context.Context, t *testing.T, path, whole string) {
+	fields := runProgram(ctx, t, "dpkg-deb", "--info", path)
+	for _, field := range []string{"Package: sluice-agent", "Conflicts: sluice", "Replaces: sluice"} {
+		if !strings.Contains(fields, "\n "+field+"\n") {
+			t.Errorf("the package lacks %q:\n%s", field, fields)
+		}
+	}
+	if strings.Contains(fields, "Depends: ") {
+		t.Errorf("the agent needs another package:\n%s", fields)
+	}
+	contents := runProgram(ctx, t, "dpkg-deb", "--contents", path)
+	for _, want := range []string{"usr/bin/sluice", "etc/sluice/agent.env", "usr/lib/sysusers.d/sluice-agent.conf",
+		"usr/lib/systemd/system/sluice-agent.service", "usr/share/doc/sluice/cell.md",
+		"usr/share/doc/sluice-agent/copyright"} {
+		if !strings.Contains(contents, " ./"+want+"\n") {
+			t.Errorf("the package has no %s:\n%s", want, contents)
+		}
+	}
+	if strings.Contains(contents, "sluice-serve") || strings.Contains(contents, "serve.env") {
+		t.Errorf("the package has a part of the control plane's:\n%s", contents)
+	}
+	dpkg, root := dpkgBelow(ctx, t)
+	settings := filepath.Join(root, "etc/sluice/agent.env")
+	dpkg("--install", whole)
+	const mine = "SLUICE_AGENT_FLAGS=\"--dir /srv/shop\"\n"
+	if err := os.WriteFile(settings, []byte(mine), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dpkg("--remove", "sluice") // as apt does for a package that conflicts
+	dpkg("--install", path)
+	dpkg("--purge", "sluice")
+	if kept, err := os.ReadFile(settings); err != nil || string(kept) != mine {
+		t.Errorf("sluice-agent took the place of sluice, and agent.env is %q, %v", kept, err)
+	}
+	if _, err := os.Stat(filepath.Join(root, "etc/sluice/serve.env")); !os.IsNotExist(err) {
+		t.Errorf("sluice is purged, and its settings are still there: %v", err)
+	}
+	dpkg("--purge", "sluice-agent")
+	if _, err := os.Stat(filepath.Join(root, "etc/sluice")); !os.IsNotExist(err) {
+		t.Errorf("purged, and /etc/sluice is still there: %v", err)
+	}
+}
+
+// dpkgBelow returns a function that runs dpkg for a system below a folder, which is empty.
+func dpkgBelow(ctx context.Context, t *testing.T) (dpkg func(args ...string), root string) {
+	t.Helper()
+	root = t.TempDir()
+	for _, dir := range []string{"var/lib/dpkg/info", "var/lib/dpkg/updates", "etc"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(root, "var/lib/dpkg/status"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return func(args ...string) {
+		t.Helper()
+		runProgram(ctx, t, "dpkg", append([]string{"--root=" + root, "--force-depends", "--force-script-chrootless",
+			"--force-not-root", "--log=" + filepath.Join(root, "log")}, args...)...)
+	}, root
 }
 
 // dpkg orders versions as they were released.

@@ -25,7 +25,7 @@ const (
 	stateDir  = "var/lib/sluice"
 )
 
-// writeImage writes the OCI image layout sluice-VERSION.oci: an index of an image for each of the binaries.
+// writeImage writes the OCI image layout PROGRAM-VERSION.oci: an index of an image for each of the binaries.
 func (r release) writeImage(binaries []binary, licences string) error {
 	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
 	for _, b := range binaries {
@@ -38,7 +38,7 @@ func (r release) writeImage(binaries []binary, licences string) error {
 			Descriptor: v1.Descriptor{Platform: &platform}})
 	}
 	version := binaries[0].version
-	path, err := layout.Write(filepath.Join(r.out, "sluice-"+version+".oci"),
+	path, err := layout.Write(filepath.Join(r.out, binaries[0].program+"-"+version+".oci"),
 		mutate.IndexMediaType(empty.Index, types.OCIImageIndex))
 	if err != nil {
 		return fmt.Errorf("write the image: %w", err)
@@ -68,7 +68,7 @@ func (r release) buildImage(b binary, licences string) (v1.Image, error) {
 	for _, content := range []struct {
 		what    string
 		entries []tarEntry
-	}{{"users, certificates, folders", rootEntries()}, {"sluice " + b.version, entries}} {
+	}{{"users, certificates, folders", rootEntries()}, {b.program + " " + b.version, entries}} {
 		layer, err := buildLayer(content.entries, b)
 		if err != nil {
 			return nil, err
@@ -91,7 +91,7 @@ func (r release) buildImage(b binary, licences string) (v1.Image, error) {
 		Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "SSL_CERT_FILE=/" + caFile,
 			"HOME=/" + stateDir, "SLUICE_DATA=/" + stateDir},
 		Labels: map[string]string{
-			"org.opencontainers.image.title": "sluice", "org.opencontainers.image.version": b.version,
+			"org.opencontainers.image.title": b.program, "org.opencontainers.image.version": b.version,
 			"org.opencontainers.image.revision": b.commit, "org.opencontainers.image.source": homepage,
 			"org.opencontainers.image.licenses": "Apache-2.0", "org.opencontainers.image.created": b.stamp(),
 		},
@@ -164,6 +164,8 @@ func certificates() []byte {
 	return out.Bytes()
 }
 
+// programEntries returns the program's files. Both programs are /usr/bin/sluice: manifests start agents by the image's
+// entry point, owners run sluice cell in the pod, and an agent that replaces itself takes that file of the image.
 func programEntries(b binary, licences string) ([]tarEntry, error) {
 	program, err := os.ReadFile(b.path)
 	if err != nil {

@@ -109,8 +109,8 @@ func checkImage(t *testing.T, dir, binary string) {
 // On a base, what that has stays, but for who runs what.
 func TestBase(t *testing.T) {
 	t.Parallel()
-	b := binary{target: target{"linux", runtime.GOARCH}, path: filepath.Join(t.TempDir(), "sluice"),
-		version: "v1.2.3-rc.1", time: tagged}
+	b := binary{program: wholeProgram, target: target{"linux", runtime.GOARCH},
+		path: filepath.Join(t.TempDir(), "sluice"), version: "v1.2.3-rc.1", time: tagged}
 	if err := os.WriteFile(b.path, []byte("binary"), 0o755); err != nil {
 		t.Fatal(err)
 	}

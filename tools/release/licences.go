@@ -31,13 +31,14 @@ func (r release) writeLicences(ctx context.Context, binaries []binary) (string, 
 		return "", fmt.Errorf("find the modules' licences: %w", err)
 	}
 	var out bytes.Buffer
-	fmt.Fprintf(&out, "Sluice %s contains these modules, and Go's standard library.\n", binaries[0].version)
+	first := binaries[0]
+	fmt.Fprintf(&out, "%s %s contains these modules, and Go's standard library.\n", first.program, first.version)
 	for _, f := range folders {
 		if err := appendLicences(&out, f); err != nil {
 			return "", err
 		}
 	}
-	path := filepath.Join(r.out, "sluice-"+binaries[0].version+"-licences.txt")
+	path := filepath.Join(r.out, first.program+"-"+first.version+"-licences.txt")
 	return path, os.WriteFile(path, out.Bytes(), 0o644)
 }
 

@@ -1,5 +1,6 @@
-// Command release builds what a release of Sluice consists of, from the commit that is checked out: static binaries
-// with an SBOM each, the licences of what they contain, Debian packages, an OCI image, and the checksums of all:
+// Command release builds what a release of Sluice consists of, from the commit that is checked out: static binaries of
+// sluice and of sluice-agent with an SBOM each, the licences of what they contain, Debian packages and OCI images of
+// both, and the checksums of all:
 // go run . [-o DIR] [-verify], as make release does.
 //
 // The version is the one that the Go toolchain takes from git: the tag of the commit. The same commit makes the same
@@ -75,9 +76,19 @@ func (r release) make(ctx context.Context) error {
 	if err := emptyFolder(r.out); err != nil {
 		return err
 	}
+	for _, program := range []string{wholeProgram, agentProgram} {
+		if err := r.makeProgram(ctx, program); err != nil {
+			return err
+		}
+	}
+	return writeSums(r.out)
+}
+
+// makeProgram builds the products of one program.
+func (r release) makeProgram(ctx context.Context, program string) error {
 	var binaries []binary
 	for _, t := range r.targets {
-		b, err := r.build(ctx, t)
+		b, err := r.build(ctx, program, t)
 		if err != nil {
 			return err
 		}
@@ -94,10 +105,7 @@ func (r release) make(ctx context.Context) error {
 	if err := r.writePackages(ctx, binaries, linux, licences); err != nil {
 		return err
 	}
-	if err := r.writeImage(linux, licences); err != nil {
-		return err
-	}
-	return writeSums(r.out)
+	return r.writeImage(linux, licences)
 }
 
 // emptyFolder makes dir an empty folder. Only an earlier release is removed for that.

@@ -113,6 +113,13 @@ func TestRelease(t *testing.T) {
 		checkPackage(ctx, t, filepath.Join(r.out, "sluice_1.2.3~rc.1_"+runtime.GOARCH+".deb"))
 	})
 	t.Run("Image", func(t *testing.T) { checkImage(t, filepath.Join(r.out, "sluice-v1.2.3-rc.1.oci"), name) })
+	agent := filepath.Join(r.out, "sluice-agent-v1.2.3-rc.1-linux-"+runtime.GOARCH)
+	t.Run("Agent", func(t *testing.T) {
+		checkSBOM(ctx, t, agent)
+		checkAgentPackage(ctx, t, filepath.Join(r.out, "sluice-agent_1.2.3~rc.1_"+runtime.GOARCH+".deb"),
+			filepath.Join(r.out, "sluice_1.2.3~rc.1_"+runtime.GOARCH+".deb"))
+		checkImage(t, filepath.Join(r.out, "sluice-agent-v1.2.3-rc.1.oci"), agent)
+	})
 	t.Run("Dirty", func(t *testing.T) { checkDirty(ctx, t, r) })
 }
 
