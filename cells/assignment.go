@@ -6,6 +6,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"maps"
+	"reflect"
 )
 
 // Key returns the name of an assignment as a whole. Assignments with equal epoch, sequence, channel, release, digest,
@@ -63,9 +65,33 @@ func (a Assignment) canonicalValues() []byte {
 	return b
 }
 
+// Identical reports whether a and b have the same fields. Then they are Equal, and this costs no hash; the other way
+// round it need not hold.
+func (a *Assignment) Identical(b *Assignment) bool {
+	return a == b || a != nil && b != nil && a.Channel == b.Channel && a.Epoch == b.Epoch && a.Sequence == b.Sequence &&
+		a.Release == b.Release && a.Digest == b.Digest && a.Profile == b.Profile && a.Revision == b.Revision &&
+		a.ForwardOnly == b.ForwardOnly && a.Retry == b.Retry && maps.EqualFunc(a.Values, b.Values, identicalValues)
+}
+
+// identicalValues compares two of a cell's values, most of which are texts, numbers, and objects of these.
+func identicalValues(a, b any) bool {
+	switch x := a.(type) {
+	case string:
+		y, ok := b.(string)
+		return ok && x == y
+	case json.Number:
+		y, ok := b.(json.Number)
+		return ok && x == y
+	case map[string]any:
+		y, ok := b.(map[string]any)
+		return ok && maps.EqualFunc(x, y, identicalValues)
+	}
+	return reflect.DeepEqual(a, b)
+}
+
 // Equal reports whether a and b are the same assignment.
 func (a Assignment) Equal(b Assignment) bool {
-	return a.Epoch == b.Epoch && a.Sequence == b.Sequence && a.Digest == b.Digest && a.Key() == b.Key()
+	return a.Epoch == b.Epoch && a.Sequence == b.Sequence && a.Digest == b.Digest && (a.Identical(&b) || a.Key() == b.Key())
 }
 
 // SameRelease reports whether a and b run the same bytes. Their profile and values may differ.

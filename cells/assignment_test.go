@@ -2,6 +2,8 @@ package cells_test
 
 import (
 	"encoding/json"
+	"maps"
+	"reflect"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -64,6 +66,42 @@ func TestKeyCoversEveryPart(t *testing.T) {
 		if a.SameRelease(b) == release || a.SameContent(b) == content || cells.Conflicts(a, b) != (name == "digest") {
 			t.Errorf("%s: SameRelease %v, SameContent %v, Conflict %v", name, a.SameRelease(b), a.SameContent(b),
 				cells.Conflicts(a, b))
+		}
+	}
+}
+
+// Identical covers every field, whichever there will be, and what is identical has one key. Assignments are encoded as
+// encoding/json encodes them.
+func TestIdentical(t *testing.T) {
+	t.Parallel()
+	full := assignment()
+	full.Revision, full.ForwardOnly, full.Retry = "r", true, "2026-11-03T04:05:06Z"
+	full.Values["n"], full.Values["none"] = json.Number("15"), map[string]any{}
+	same := full
+	same.Values = maps.Clone(full.Values)
+	same.Values["c"] = map[string]any{"d": []any{1.5, true}}
+	if !full.Identical(&same) || full.Key() != same.Key() || full.Identical(nil) {
+		t.Errorf("%+v and %+v", full, same)
+	}
+	for i, field := range reflect.VisibleFields(reflect.TypeFor[cells.Assignment]()) {
+		other := full
+		reflect.ValueOf(&other).Elem().Field(i).SetZero()
+		if full.Identical(&other) || other.Identical(&full) {
+			t.Errorf("%s makes no difference", field.Name)
+		}
+		want, err := json.Marshal(other)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := other.AppendJSON([]byte("x")); err != nil || string(got) != "x"+string(want) {
+			t.Errorf("got  %s (%v)\nwant %s", got, err, want)
+		}
+	}
+	for name, v := range map[string]any{"a": 1, "b": "2", "c": map[string]any{}, "n": json.Number("16")} {
+		other := full
+		other.Values = maps.Clone(full.Values)
+		if other.Values[name] = v; full.Identical(&other) || other.Identical(&full) {
+			t.Errorf("%s: %v makes no difference", name, v)
 		}
 	}
 }

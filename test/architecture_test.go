@@ -54,8 +54,8 @@ func packages(t *testing.T) []listed {
 // arrows says what of ours each package may import. The core points one way; the shells around it
 // know the core and, of each other, only what is named here. cmd and test know all.
 func arrows() map[string][]string {
-	basis := []string{"releases", "releases/infrastructure", "internal/jsondoc", "internal/manifest",
-		"internal/window", "internal/reason",
+	basis := []string{"releases", "releases/infrastructure", "internal/jsondoc", "internal/jsonwrite",
+		"internal/manifest", "internal/window", "internal/reason",
 		"internal/cleantext", "internal/words", "internal/backoff", "internal/wake", "internal/overlay", "channels",
 		"channels/passkey", "channels/trust", "cells/maintenance", "flags",
 		"flags/repository", "flags/announce", "cells", "releases/diagnostics", "releases/export"}
@@ -72,6 +72,7 @@ func arrows() map[string][]string {
 	}
 	return map[string][]string{
 		"internal/jsondoc":       {},
+		"internal/jsonwrite":     {},
 		"internal/manifest":      {"internal/jsondoc", "internal/words"},
 		"internal/manifest/edit": {},
 		"internal/overlay":       {"internal/manifest"},
@@ -106,8 +107,8 @@ func arrows() map[string][]string {
 		"cells/maintenance":        {"releases", "internal/words"},
 		"cells/maintenance/server": {"cells/maintenance", "cells/identity"},
 		"cells/maintenance/client": {},
-		"cells": {"releases", "releases/export", "cells/maintenance", "internal/manifest", "flags", "internal/reason",
-			"internal/window"},
+		"cells": {"releases", "releases/export", "cells/maintenance", "internal/jsonwrite", "internal/manifest", "flags",
+			"internal/reason", "internal/window"},
 		"engine/plan":           with("engine/plan/kept", "engine/plan/audithead", "engine/plan/cellset"),
 		"engine/plan/audithead": with(),
 		"engine/plan/cellset":   with(),
@@ -390,7 +391,8 @@ func TestEveryLibraryHasAHome(t *testing.T) {
 // given fs.FS, no network, no processes, no database, no chance.
 func TestPureCore(t *testing.T) {
 	pure := []string{
-		"internal/jsondoc", "internal/manifest", "internal/manifest/edit", "internal/overlay", "internal/reason",
+		"internal/jsondoc", "internal/jsonwrite", "internal/manifest", "internal/manifest/edit", "internal/overlay",
+		"internal/reason",
 		"internal/window", "internal/cleantext", "internal/words", "internal/wake", "releases",
 		"releases/health", "releases/diagnostics", "releases/export", "cells/telemetry", "cells/debug", "channels",
 		"channels/trust", "cells", "cells/maintenance",

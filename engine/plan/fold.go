@@ -50,9 +50,7 @@ func (k ReportArrival) Fold(prev *CellState, r cells.Report, staleAfter time.Dur
 	if a := r.Running; a != nil {
 		s.Channel, s.Epoch, s.Sequence, s.Release, s.Digest = a.Channel, a.Epoch, a.Sequence, a.Release, a.Digest
 	}
-	if r.Acknowledged != nil {
-		s.Taken = r.Acknowledged.Key()
-	}
+	s.foldTaken(prev, r.Acknowledged)
 	if prev != nil {
 		s.Version = prev.Version + 1
 		s.Granted, s.GrantedAt, s.StartedAt, s.Left = prev.Granted, prev.GrantedAt, prev.StartedAt, prev.Left
@@ -69,6 +67,17 @@ func (k ReportArrival) Fold(prev *CellState, r cells.Report, staleAfter time.Dur
 	s.foldReached()
 	s.foldFailures(prev, r.Failures)
 	return s, restore, events
+}
+
+// foldTaken sets the key of what the cell acknowledged: that of the report before, if it is the same assignment.
+func (s *CellState) foldTaken(prev *CellState, acknowledged *cells.Assignment) {
+	switch {
+	case acknowledged == nil:
+	case prev != nil && prev.taken.Identical(acknowledged):
+		s.Taken, s.taken = prev.Taken, prev.taken
+	default:
+		s.Taken, s.taken = acknowledged.Key(), acknowledged
+	}
 }
 
 // foldInfrastructure sets which update counts as executed, and what the cell says of its infrastructure. s has the

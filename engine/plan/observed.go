@@ -119,6 +119,8 @@ type CellState struct {
 	// When this process received the report, by its own monotonic clock; zero: another process did.
 	receivedAt time.Time
 	live       bool // see SetLive
+	// The assignment whose key is Taken, so that the next report of the same one needs no hash; nil: unknown.
+	taken *cells.Assignment
 }
 
 // Gap is a time since a cell first ran its digest that no soak counts, by receipt.
@@ -271,7 +273,7 @@ func (o *Observed) AssumeGrants(d *Desired) {
 // Stored returns s as a store returns it: without what only the process that received the report knows.
 func (s *CellState) Stored() *CellState {
 	c := *s
-	c.watched, c.receivedAt, c.live = false, time.Time{}, false
+	c.watched, c.receivedAt, c.live, c.taken = false, time.Time{}, false, nil
 	return &c
 }
 

@@ -1,52 +1,58 @@
 package rows
 
 import (
-	"encoding/json"
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
-	"time"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/internal/jsonwrite"
 )
 
 // encodeState returns the same bytes as Encode of a cell's state, without reflection, which was the most expensive part
 // of storing reports. Parts that reports rarely have are left to Encode.
 func encodeState(s *plan.CellState) (string, error) {
-	w := jsonWriter{b: make([]byte, 0, 1536)}
-	w.writeString(`{"Name":`, s.Name)
-	w.writeString(`,"Channel":`, s.Channel)
-	w.writeNumber(`,"Epoch":`, s.Epoch)
-	w.writeNumber(`,"Sequence":`, s.Sequence)
-	w.writeString(`,"Release":`, s.Release)
-	w.writeString(`,"Digest":`, string(s.Digest))
-	w.writeString(`,"State":`, string(s.State))
-	w.writeString(`,"Message":`, s.Message)
+	w := jsonWriter{jsonwrite.Writer{Bytes: make([]byte, 0, 1536)}}
+	w.String(`{"Name":`, s.Name)
+	w.String(`,"Channel":`, s.Channel)
+	w.Number(`,"Epoch":`, s.Epoch)
+	w.Number(`,"Sequence":`, s.Sequence)
+	w.String(`,"Release":`, s.Release)
+	w.String(`,"Digest":`, string(s.Digest))
+	w.String(`,"State":`, string(s.State))
+	w.String(`,"Message":`, s.Message)
 	if s.Unhealthy != nil {
 		w.writeOther(`,"Unhealthy":`, s.Unhealthy, false)
 	}
-	w.writeTime(`,"HealthySince":`, s.HealthySince)
-	w.writeNumber(`,"Soaked":`, int64(s.Soaked))
+	w.Time(`,"HealthySince":`, s.HealthySince)
+	w.Number(`,"Soaked":`, int64(s.Soaked))
 	if len(s.Gaps) > 0 {
 		w.writeOther(`,"Gaps":`, s.Gaps, false)
 	}
-	w.writeTime(`,"LastReport":`, s.LastReport)
-	w.writeNumber(`,"Skew":`, int64(s.Skew))
-	w.writeNumber(`,"Infrastructure":`, int64(s.Infrastructure))
+	w.Time(`,"LastReport":`, s.LastReport)
+	w.Number(`,"Skew":`, int64(s.Skew))
+	w.Number(`,"Infrastructure":`, int64(s.Infrastructure))
 	if s.Actual != nil {
 		w.writeOther(`,"Actual":`, s.Actual, false)
 	}
-	w.writeAssignment(`,"Running":`, s.Running)
+	w.Raw(`,"Running":`)
+	begin := len(w.Bytes)
+	w.writeAssignment("", s.Running)
+	end := len(w.Bytes)
 	w.writeAssignment(`,"Applying":`, s.Applying)
-	w.writeAssignment(`,"Granted":`, s.Granted)
-	w.writeTime(`,"GrantedAt":`, s.GrantedAt)
+	if s.Granted.Identical(s.Running) { // as where a rollout is over
+		w.Raw(`,"Granted":`)
+		w.Bytes = append(w.Bytes, w.Bytes[begin:end]...)
+	} else {
+		w.writeAssignment(`,"Granted":`, s.Granted)
+	}
+	w.Time(`,"GrantedAt":`, s.GrantedAt)
 	w.writeOther(`,"Left":`, s.Left, s.Left == nil)
-	w.writeString(`,"Taken":`, s.Taken)
-	w.writeTime(`,"StartedAt":`, s.StartedAt)
-	w.writeTime(`,"ReachedAt":`, s.ReachedAt)
-	w.writeTime(`,"IllSince":`, s.IllSince)
+	w.String(`,"Taken":`, s.Taken)
+	w.Time(`,"StartedAt":`, s.StartedAt)
+	w.Time(`,"ReachedAt":`, s.ReachedAt)
+	w.Time(`,"IllSince":`, s.IllSince)
 	w.writeOther(`,"Failures":`, s.Failures, s.Failures == nil)
 	w.writeOther(`,"Owner":`, s.Owner, s.Owner == nil)
 	w.writeFlags(`,"Flags":`, s.Flags)
@@ -60,135 +66,40 @@ func encodeState(s *plan.CellState) (string, error) {
 		w.writeOther(`,"Signatures":`, s.Signatures, false)
 	}
 	w.writeBoots(`,"Boots":`, s.Boots)
-	w.writeNumber(`,"Confirmed":`, s.Confirmed)
+	w.Number(`,"Confirmed":`, s.Confirmed)
 	if s.Miscount != nil {
 		w.writeOther(`,"Miscount":`, s.Miscount, false)
 	}
-	w.writeString(`,"Clone":`, s.Clone)
-	w.writeNumber(`,"Joined":`, s.Joined)
-	w.writeNumber(`,"Version":`, s.Version)
-	w.writeRaw(`}`)
-	return string(w.b), w.err
+	w.String(`,"Clone":`, s.Clone)
+	w.Number(`,"Joined":`, s.Joined)
+	w.Number(`,"Version":`, s.Version)
+	w.Raw(`}`)
+	return string(w.Bytes), w.Err
 }
 
-// jsonWriter writes JSON, up to the first error.
-type jsonWriter struct {
-	b   []byte
-	err error
-}
-
-func (w *jsonWriter) writeRaw(text string) { w.b = append(w.b, text...) }
-
-func (w *jsonWriter) writeNumber(before string, n int64) {
-	w.writeRaw(before)
-	w.b = strconv.AppendInt(w.b, n, 10)
-}
-
-// writeString writes a string; encoding/json encodes strings that need an escape.
-func (w *jsonWriter) writeString(before, text string) {
-	w.writeRaw(before)
-	for i := range len(text) {
-		switch c := text[i]; {
-		case c < ' ', c >= 0x7f, c == '"', c == '\\', c == '<', c == '>', c == '&':
-			w.writeOther("", text, false)
-			return
-		}
-	}
-	w.b = append(w.b, '"')
-	w.writeRaw(text)
-	w.b = append(w.b, '"')
-}
-
-func (w *jsonWriter) writeTime(before string, t time.Time) {
-	w.writeRaw(before)
-	w.b = append(w.b, '"')
-	b, err := t.AppendText(w.b)
-	if err != nil {
-		w.setError(err)
-		return
-	}
-	w.b = append(b, '"')
-}
-
-func (w *jsonWriter) writeOther(before string, v any, null bool) {
-	w.writeRaw(before)
-	if null {
-		w.writeRaw(`null`)
-		return
-	}
-	b, err := json.Marshal(v)
-	w.setError(err)
-	w.b = append(w.b, b...)
-}
-
-func (w *jsonWriter) setError(err error) {
-	if w.err == nil {
-		w.err = err
-	}
-}
+// jsonWriter writes the parts of a state.
+type jsonWriter struct{ jsonwrite.Writer }
 
 func (w *jsonWriter) writeAssignment(before string, a *cells.Assignment) {
-	w.writeRaw(before)
+	w.Raw(before)
 	if a == nil {
-		w.writeRaw(`null`)
+		w.Raw(`null`)
 		return
 	}
-	w.writeString(`{"channel":`, a.Channel)
-	w.writeNumber(`,"epoch":`, a.Epoch)
-	w.writeNumber(`,"sequence":`, a.Sequence)
-	w.writeString(`,"release":`, a.Release)
-	w.writeString(`,"digest":`, string(a.Digest))
-	if a.Profile != "" {
-		w.writeString(`,"profile":`, a.Profile)
+	b, err := a.AppendJSON(w.Bytes)
+	if w.Bytes = b; w.Err == nil {
+		w.Err = err
 	}
-	if len(a.Values) > 0 {
-		w.writeRaw(`,"values":`)
-		w.writeValues(a.Values)
-	}
-	if a.Revision != "" {
-		w.writeString(`,"revision":`, a.Revision)
-	}
-	if a.ForwardOnly {
-		w.writeRaw(`,"forwardOnly":true`)
-	}
-	if a.Retry != "" {
-		w.writeString(`,"retry":`, a.Retry)
-	}
-	w.writeRaw(`}`)
 }
 
-// writeValues writes a cell's values, most of which are strings.
-func (w *jsonWriter) writeValues(all map[string]any) {
-	comma := `{`
-	for _, key := range slices.Sorted(maps.Keys(all)) {
-		w.writeString(comma, key)
-		comma = `,`
-		w.writeRaw(`:`)
-		switch v := all[key].(type) {
-		case string:
-			w.writeString("", v)
-		case json.Number:
-			w.writeDigits(v)
-		case map[string]any:
-			if len(v) == 0 {
-				w.writeOther("", v, false) // null or {}
-				continue
-			}
-			w.writeValues(v)
-		default:
-			w.writeOther("", v, false)
-		}
-	}
-	w.writeRaw(`}`)
-}
-
-// writeDigits writes a number unchanged if it has only digits; encoding/json validates other numbers.
-func (w *jsonWriter) writeDigits(n json.Number) {
-	if len(n) == 0 || n[0] == '0' || strings.Trim(string(n), "0123456789") != "" {
-		w.writeOther("", n, false)
+// writeOther writes a value of any kind; encoding/json encodes it.
+func (w *jsonWriter) writeOther(before string, v any, null bool) {
+	if null {
+		w.Raw(before)
+		w.Raw(`null`)
 		return
 	}
-	w.writeRaw(string(n))
+	w.Other(before, v)
 }
 
 // writeFlags writes nothing if the cell reported no flags.
@@ -196,83 +107,77 @@ func (w *jsonWriter) writeFlags(before string, f *cells.FlagsReport) {
 	if f == nil {
 		return
 	}
-	w.writeRaw(before)
-	w.writeNumber(`{"height":`, f.Height)
+	w.Raw(before)
+	w.Number(`{"height":`, f.Height)
 	if f.Bundle != "" {
-		w.writeString(`,"bundle":`, string(f.Bundle))
+		w.String(`,"bundle":`, string(f.Bundle))
 	}
 	if f.Orders != "" {
-		w.writeString(`,"orders":`, string(f.Orders))
+		w.String(`,"orders":`, string(f.Orders))
 	}
 	comma := `,"states":{`
 	for _, id := range slices.Sorted(maps.Keys(f.States)) {
-		w.writeString(comma, id)
-		w.writeString(`:`, string(f.States[id]))
+		w.String(comma, id)
+		w.String(`:`, string(f.States[id]))
 		comma = `,`
 	}
 	if len(f.States) > 0 {
-		w.writeRaw(`}`)
+		w.Raw(`}`)
 	}
 	if f.Fault != "" {
-		w.writeString(`,"fault":`, f.Fault)
+		w.String(`,"fault":`, f.Fault)
 	}
-	w.writeRaw(`}`)
+	w.Raw(`}`)
 }
 
 func (w *jsonWriter) writeBoots(before string, all []plan.Boot) {
-	w.writeRaw(before)
+	w.Raw(before)
 	if all == nil {
-		w.writeRaw(`null`)
+		w.Raw(`null`)
 		return
 	}
-	w.writeRaw(`[`)
+	w.Raw(`[`)
 	for i, b := range all {
 		if i > 0 {
-			w.writeRaw(`,`)
+			w.Raw(`,`)
 		}
 		w.writeBoot(b)
 	}
-	w.writeRaw(`]`)
+	w.Raw(`]`)
 }
 
 func (w *jsonWriter) writeBoot(b plan.Boot) {
-	w.writeString(`{"id":`, b.ID)
-	w.writeTime(`,"first":`, b.First)
-	w.writeTime(`,"last":`, b.Last)
-	w.writeNonZero(`,"backs":`, int64(b.Backs))
+	w.String(`{"id":`, b.ID)
+	w.Time(`,"first":`, b.First)
+	w.Time(`,"last":`, b.Last)
+	w.NonZero(`,"backs":`, int64(b.Backs))
 	if !b.Sent.IsZero() {
-		w.writeTime(`,"sent":`, b.Sent)
+		w.Time(`,"sent":`, b.Sent)
 	}
-	w.writeNonZero(`,"skew":`, int64(b.Skew))
-	w.writeNonZero(`,"confirmed":`, b.Confirmed)
-	w.writeNonZero(`,"rewound":`, int64(b.Rewound))
+	w.NonZero(`,"skew":`, int64(b.Skew))
+	w.NonZero(`,"confirmed":`, b.Confirmed)
+	w.NonZero(`,"rewound":`, int64(b.Rewound))
 	if b.Ran {
-		w.writeRaw(`,"ran":true`)
+		w.Raw(`,"ran":true`)
 	}
-	w.writeNonZero(`,"lost":`, int64(b.Lost))
+	w.NonZero(`,"lost":`, int64(b.Lost))
 	if !b.LostAt.IsZero() {
-		w.writeTime(`,"lostAt":`, b.LostAt)
+		w.Time(`,"lostAt":`, b.LostAt)
 	}
 	for i, m := range b.Marks {
 		if i == 0 {
-			w.writeRaw(`,"marks":[`)
+			w.Raw(`,"marks":[`)
 		} else {
-			w.writeRaw(`,`)
+			w.Raw(`,`)
 		}
-		w.writeNumber(`{"number":`, m.Number)
-		w.writeRaw(`,"sum":`)
-		w.b = strconv.AppendUint(w.b, m.Sum, 10)
-		w.writeTime(`,"at":`, m.At)
-		w.writeRaw(`}`)
+		w.Number(`{"number":`, m.Number)
+		w.Raw(`,"sum":`)
+		w.Bytes = strconv.AppendUint(w.Bytes, m.Sum, 10)
+		w.Time(`,"at":`, m.At)
+		w.Raw(`}`)
 	}
 	if len(b.Marks) > 0 {
-		w.writeRaw(`]`)
+		w.Raw(`]`)
 	}
-	w.writeRaw(`}`)
-}
-
-func (w *jsonWriter) writeNonZero(before string, n int64) {
-	if n != 0 {
-		w.writeNumber(before, n)
-	}
+	w.Raw(`}`)
 }
