@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -44,8 +45,16 @@ func newBareServer(b *testing.B) (addr string) {
 	return l.Addr().String()
 }
 
-// measurePolls polls over all connections for a while, at most 64 at once, and returns the responses per second.
-func measurePolls(b *testing.B, links []*cellConn, etag []string, lasts time.Duration) float64 {
+// pollCost is what polls cost: the processor's time and the allocations of both ends.
+type pollCost struct {
+	perSecond, cpu, allocations, bytes float64 // all but the first for each poll; cpu in microseconds
+}
+
+// measurePolls polls over all connections for a while, at most 64 at once.
+func measurePolls(b *testing.B, links []*cellConn, etag []string, lasts time.Duration) pollCost {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	cpu := processorTime(b)
 	var answered atomic.Int64
 	var wg sync.WaitGroup
 	end := time.Now().Add(lasts)
@@ -66,7 +75,20 @@ func measurePolls(b *testing.B, links []*cellConn, etag []string, lasts time.Dur
 	}
 	began := time.Now()
 	wg.Wait()
-	return float64(answered.Load()) / time.Since(began).Seconds()
+	took, n := time.Since(began), float64(answered.Load())
+	cpu = processorTime(b) - cpu
+	runtime.ReadMemStats(&after)
+	return pollCost{n / took.Seconds(), float64(cpu.Microseconds()) / n, float64(after.Mallocs-before.Mallocs) / n,
+		float64(after.TotalAlloc-before.TotalAlloc) / n}
+}
+
+// processorTime returns what this process has used, in user and in kernel mode.
+func processorTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // expectNotModified sends a request and reads a 304.
@@ -116,16 +138,20 @@ func BenchmarkIdlePollTLS(b *testing.B) {
 	}
 	ours, tags := dial(f.addr)
 	theirs, bareTags := dial(base)
-	var ratios, rates []float64
+	all := map[string][]float64{}
 	for b.Loop() {
 		x := measurePolls(b, theirs, bareTags, 300*time.Millisecond)
 		y := measurePolls(b, ours, tags, 300*time.Millisecond)
-		ratios, rates = append(ratios, y/x), append(rates, y)
+		for unit, v := range map[string]float64{"of-bare": y.perSecond / x.perSecond, "polls/s": y.perSecond,
+			"cpu-µs/poll": y.cpu, "bare-cpu-µs/poll": x.cpu, "allocs/poll": y.allocations, "B/poll": y.bytes,
+			"bare-allocs/poll": x.allocations, "bare-B/poll": x.bytes} {
+			all[unit] = append(all[unit], v)
+		}
 	}
-	slices.Sort(ratios)
-	slices.Sort(rates)
-	b.ReportMetric(ratios[len(ratios)/2], "of-bare")
-	b.ReportMetric(rates[len(rates)/2], "polls/s")
+	for unit, values := range all {
+		slices.Sort(values)
+		b.ReportMetric(values[len(values)/2], unit)
+	}
 }
 
 // residentMemory returns the process's resident memory in bytes.

@@ -30,6 +30,7 @@ type responseRecorder struct {
 	err      error // internal error, for the log
 	listener api.Listener
 	caller   *api.Caller // for the log; nil if the caller was not identified
+	id       [1]string   // of the request, as the value of a header
 }
 
 func (a *responseRecorder) WriteHeader(status int) {
@@ -65,7 +66,8 @@ func (s *Server) serveRequest(w http.ResponseWriter, r *http.Request, listener a
 	if !validRequestID(id) {
 		id = newRequestID()
 	}
-	a.Header().Set("X-Request-Id", id)
+	a.id[0] = id
+	a.Header()["X-Request-Id"] = a.id[:]
 	// A ResponseWriter without deadlines, such as a test's recorder, returns an error here.
 	_ = http.NewResponseController(w).SetWriteDeadline(begun.Add(api.ResponseTimeout))
 	// Without a body, net/http reads ahead to detect that the client has gone, for as long as a poll waits.
@@ -137,7 +139,9 @@ func sanitisePath(text string) string {
 func newRequestID() string {
 	var raw [8]byte
 	binary.BigEndian.PutUint64(raw[:], rand.Uint64())
-	return hex.EncodeToString(raw[:])
+	var text [2 * len(raw)]byte
+	hex.Encode(text[:], raw[:])
+	return string(text[:])
 }
 
 // validRequestID reports whether a client's request id may go into the log.

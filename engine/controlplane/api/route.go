@@ -63,7 +63,7 @@ const (
 	Untrusted Listener = "else"     // plain, from another machine or through a proxy
 )
 
-// Caller is an identified client.
+// Caller is an identified client. Requests of a cell may share one: handlers change none, but that of a registration.
 type Caller struct {
 	Listener   Listener
 	Cell       string        // proved by its key; at a plain listener, as named in the request

@@ -133,8 +133,20 @@ func (a *Auth) Admit(
 			return nil, false
 		}
 	}
-	c, err := &api.Caller{Listener: listener, RemoteAddr: r.RemoteAddr}, error(nil)
-	if route.Audience != api.Public && route.Audience != api.Hook { // probes must not wait for the store
+	var c *api.Caller
+	var err error
+	var epoch int64 // of the cell's identity, at the cells' listener
+	switch {
+	case route.Audience == api.Public || route.Audience == api.Hook: // probes must not wait for the store
+		c = &api.Caller{Listener: listener, RemoteAddr: r.RemoteAddr}
+	case listener == api.Cells:
+		p := a.identifyPeer(r)
+		c, epoch = p.caller, p.epoch
+		if route.Audience != api.Cell { // who registers is named later
+			own := *c
+			c = &own
+		}
+	default:
 		c, err = a.identifyCaller(r, route, listener)
 	}
 	switch {
@@ -181,7 +193,7 @@ func (a *Auth) Admit(
 			"or have access in sluice.yaml give it to you.")
 	case route.Audience == api.Cell && !a.namesOwnCell(c, r):
 		a.RefuseCell(w, r, c, queryparam.Get(r.URL.RawQuery, "cell"))
-	case route.Audience == api.Cell && a.foundClone(r.Context(), c):
+	case route.Audience == api.Cell && a.foundClone(r.Context(), c, epoch):
 		WriteUnauthorized(w, listener)
 	default:
 		a.retirePreviousKey(r.Context(), c)
@@ -218,15 +230,9 @@ func (a *Auth) retirePreviousKey(ctx context.Context, c *api.Caller) {
 	}
 }
 
-// identifyCaller identifies the caller as far as possible without the body. It returns access.ErrUnknown for an invalid
-// token.
+// identifyCaller identifies the caller as far as possible without the body, but at the cells' listener. It returns
+// access.ErrUnknown for an invalid token.
 func (a *Auth) identifyCaller(r *http.Request, route *api.Route, listener api.Listener) (*api.Caller, error) {
-	if listener == api.Cells {
-		c := a.identifyPeer(r)
-		boot := r.Header.Get(BootHeader)
-		c.Boot = boot[:min(len(boot), maxBoot)]
-		return c, nil
-	}
 	c := &api.Caller{Listener: listener, RemoteAddr: r.RemoteAddr}
 	if listener == api.Socket || listener == api.Loopback {
 		c.Cell = queryparam.Get(r.URL.RawQuery, "cell")

@@ -140,12 +140,12 @@ func bootText(id string) string {
 	return "of boot " + id[:min(len(id), 16)]
 }
 
-// foundClone reports whether a request shows that two machines use the cell's key. Then the key is shut out (R27).
-func (a *Auth) foundClone(ctx context.Context, c *api.Caller) bool {
+// foundClone reports whether a request shows that two machines use the cell's key, whose identity has that epoch. Then
+// the key is shut out (R27).
+func (a *Auth) foundClone(ctx context.Context, c *api.Caller, epoch int64) bool {
 	if c.Listener != api.Cells || a.members == nil {
 		return false
 	}
-	epoch := a.members.Roster().Identity(c.Cell).Epoch
 	var last lastReport
 	last.boot, last.at = a.view().ReportedBoot(c.Cell, epoch)
 	evidence := a.boots.see(c.Cell, epoch, c.Boot, last)

@@ -20,9 +20,11 @@ type peer struct {
 	identified atomic.Pointer[identifiedPeer]
 }
 
+// identifiedPeer is immutable: the requests of one boot share the caller, and their streams keep it, but no roster.
 type identifiedPeer struct {
 	roster *roster.Roster
-	caller api.Caller
+	caller *api.Caller
+	epoch  int64 // of the cell's identity; zero: the key is no cell's
 }
 
 // guest is a connection whose peer is a stranger until it is identified (R57).
@@ -64,18 +66,20 @@ func NoteRegistration(ctx context.Context) {
 	}
 }
 
-// identifyPeer returns the caller at the cells' listener: the cell that the newest roster maps the connection's key to.
-func (a *Auth) identifyPeer(r *http.Request) *api.Caller {
+// identifyPeer returns the peer at the cells' listener: the cell that the newest roster maps the connection's key to.
+func (a *Auth) identifyPeer(r *http.Request) *identifiedPeer {
 	var roster *roster.Roster
 	if a.members != nil {
 		roster = a.members.Roster()
 	}
+	boot := r.Header.Get(BootHeader)
+	boot = boot[:min(len(boot), maxBoot)]
 	p := peerOf(r.Context())
-	if known := p.identified.Load(); known != nil && known.roster == roster {
-		c := known.caller
-		return &c
+	if known := p.identified.Load(); known != nil && known.roster == roster && known.caller.Boot == boot {
+		return known
 	}
-	c := api.Caller{Listener: api.Cells, RemoteAddr: r.RemoteAddr}
+	c := &api.Caller{Listener: api.Cells, RemoteAddr: r.RemoteAddr, Boot: boot}
+	found := &identifiedPeer{roster: roster, caller: c}
 	if r.TLS != nil {
 		c.Key = provedKey(*r.TLS)
 	}
@@ -84,10 +88,11 @@ func (a *Auth) identifyPeer(r *http.Request) *api.Caller {
 		c.Name, c.NewKey = c.Cell, c.Cell != "" && roster.IsNewKey(c.Key)
 	}
 	if c.Cell != "" {
+		found.epoch = roster.Identity(c.Cell).Epoch
 		p.welcome()
 	}
-	p.identified.Store(&identifiedPeer{roster, c})
-	return &c
+	p.identified.Store(found)
+	return found
 }
 
 // KnowsPeer reports whether the key that a connection proved is a cell's. Each request asks again (R29).

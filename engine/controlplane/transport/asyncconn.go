@@ -24,8 +24,8 @@ var errWordyStranger = errors.New("nobody's key sent more than a registration ha
 
 // asyncConn is a connection, usually below TLS, that differs from its like in package net in two ways.
 //
-// Deadlines are cheap: a deadline is only noted, and set where a read or write would block. net/http sets some with
-// every request.
+// Deadlines are cheap: a deadline is only noted, and set where a read or write may block. net/http sets six with every
+// request, most of which are replaced before anything waits.
 //
 // After writeAsync, a write never blocks: bytes that the kernel does not take are pending, and a goroutine writes them
 // within slowPeerTimeout. A peer that does not read delays no other.
@@ -45,6 +45,7 @@ type asyncConn struct {
 
 	readDeadline, writeDeadline atomic.Int64 // deadlines as requested, Unix nanoseconds; 0: none
 	appliedReadDeadline         atomic.Int64 // the read deadline that is set on Conn
+	reading                     atomic.Int32 // reads in progress
 
 	mu       sync.Mutex // guards what follows, and is held during nonblocking writes
 	current  nonblockingWrite
@@ -139,8 +140,18 @@ func (w *asyncConn) Close() error {
 	return w.Conn.Close()
 }
 
-// readWithDeadline reads. When the deadline that is set on Conn passes, it sets the one that was requested.
+// readWithDeadline reads. It sets the requested deadline on Conn if the one there is later, or has passed.
 func (w *asyncConn) readWithDeadline(b []byte) (int, error) {
+	w.reading.Add(1) // before the deadline is read: SetReadDeadline changes them in the opposite order
+	defer w.reading.Add(-1)
+	if by := w.readDeadline.Load(); w.isLate(by) {
+		if time.Now().UnixNano() >= by { // as net/http ends its look at a connection on which nothing should come
+			return 0, os.ErrDeadlineExceeded
+		}
+		if err := w.applyReadDeadline(by); err != nil {
+			return 0, err
+		}
+	}
 	for {
 		n, err := w.Conn.Read(b)
 		if n > 0 || err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -154,6 +165,12 @@ func (w *asyncConn) readWithDeadline(b []byte) (int, error) {
 			return 0, err
 		}
 	}
+}
+
+// isLate reports whether the deadline on Conn is later than by, or is none.
+func (w *asyncConn) isLate(by int64) bool {
+	applied := w.appliedReadDeadline.Load()
+	return by != 0 && (applied == 0 || applied > by)
 }
 
 // applyReadDeadline sets a read deadline on Conn, or the one that is requested meanwhile.
@@ -171,11 +188,11 @@ func (w *asyncConn) applyReadDeadline(by int64) error {
 	}
 }
 
-// SetReadDeadline sets a deadline that is earlier than the one on Conn, and notes a later one.
+// SetReadDeadline notes a deadline for later reads, and sets it for one in progress that would last longer.
 func (w *asyncConn) SetReadDeadline(t time.Time) error {
 	by := unixNano(t)
 	w.readDeadline.Store(by)
-	if set := w.appliedReadDeadline.Load(); by == 0 || set != 0 && set <= by {
+	if w.reading.Load() == 0 || !w.isLate(by) {
 		return nil
 	}
 	return w.applyReadDeadline(by)
