@@ -25,12 +25,19 @@ func (f *Folded) Exposed(key string) bool {
 // exposed ones only.
 func (f *Folded) All(ctx Context, at int64, client bool) []Evaluated {
 	all := make([]Evaluated, 0, len(f.compiled.sorted))
+	f.Each(ctx, at, client, func(key string, r *Result) { all = append(all, Evaluated{Key: key, Result: *r}) })
+	return all
+}
+
+// Each is All without a list: it calls visit with each result, which the next one overwrites.
+func (f *Folded) Each(ctx Context, at int64, client bool, visit func(key string, r *Result)) {
+	var r Result
 	for _, flag := range f.compiled.sorted {
 		if f.isShown(flag) && (!client || flag.def.Client()) {
-			all = append(all, Evaluated{Key: flag.def.Key, Result: f.evaluateFlag(flag, ctx, at)})
+			r = f.evaluateFlag(flag, ctx, at)
+			visit(flag.def.Key, &r)
 		}
 	}
-	return all
 }
 
 func (f *Folded) isShown(flag *flag) bool {

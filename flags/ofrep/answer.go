@@ -2,6 +2,7 @@ package ofrep
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"net/http"
 	"strconv"
@@ -10,10 +11,30 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// snapshot is a Folded with a cache of encoded answers. The answers are few: as many as a flag has variants.
+// snapshot is a Folded with a cache of encoded answers.
 type snapshot struct {
 	folded  *flags.Folded
-	answers *sync.Map // outcome → []byte
+	answers *answerCache
+}
+
+// answerCache holds the encoded answers of one revision. They are few: as many as a flag has variants.
+type answerCache struct {
+	mu    sync.RWMutex // guards known
+	known map[answerKey]*answer
+}
+
+// answer is an encoded answer. It is immutable.
+type answer struct {
+	json []byte
+	hash [answerHash]byte // of json
+}
+
+// answerHash is how many bytes of an answer's hash count.
+const answerHash = 16
+
+func newAnswer(json []byte) *answer {
+	sum := sha256.Sum256(json)
+	return &answer{json, [answerHash]byte(sum[:answerHash])}
 }
 
 // answerKey is all that an answer depends on within one revision.
@@ -32,7 +53,7 @@ func (h *handler) currentSnapshot() (*snapshot, int64) {
 	if last != nil && last.folded == folded {
 		return last, at
 	}
-	v := &snapshot{folded: folded, answers: &sync.Map{}}
+	v := &snapshot{folded: folded, answers: &answerCache{known: map[answerKey]*answer{}}}
 	if last != nil && last.folded.Revision() == folded.Revision() {
 		v.answers = last.answers
 	}
@@ -40,14 +61,19 @@ func (h *handler) currentSnapshot() (*snapshot, int64) {
 	return v, at
 }
 
-// flagAnswer returns the JSON of a flag's answer. The bytes are shared.
-func (v *snapshot) flagAnswer(key string, r *flags.Result) []byte {
-	cacheKey := answerKey{key, r.Variant, r.Reason}
-	if cached, ok := v.answers.Load(cacheKey); ok {
-		return cached.([]byte)
+// flagAnswer returns a flag's answer.
+func (v *snapshot) flagAnswer(key string, r *flags.Result) *answer {
+	cacheKey, c := answerKey{key, r.Variant, r.Reason}, v.answers
+	c.mu.RLock()
+	cached := c.known[cacheKey]
+	c.mu.RUnlock()
+	if cached != nil {
+		return cached
 	}
-	cached := encodeSuccess(key, r)
-	v.answers.Store(cacheKey, cached)
+	cached = newAnswer(encodeSuccess(key, r))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.known[cacheKey] = cached
 	return cached
 }
 

@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// etagOf returns the strong ETag of a body.
-func etagOf(body []byte) string {
-	sum := sha256.Sum256(body)
+// etagOf returns the strong ETag of a body by the hashes of its parts.
+func etagOf(hashes []byte) string {
+	sum := sha256.Sum256(hashes)
 	return `"` + hex.EncodeToString(sum[:16]) + `"`
 }
 

@@ -166,7 +166,7 @@ func (h *handler) serveFlag(w http.ResponseWriter, r *http.Request) {
 		writeFailure(w, status, key, code, result.Message)
 		return
 	}
-	writeAnswer(w, http.StatusOK, v.flagAnswer(key, &result))
+	writeAnswer(w, http.StatusOK, v.flagAnswer(key, &result).json)
 }
 
 // serveFlags answers for all flags at one instant (R40).
@@ -177,25 +177,28 @@ func (h *handler) serveFlags(w http.ResponseWriter, r *http.Request) {
 	}
 	buffer := h.getBuffer()
 	defer h.putBuffer(buffer)
-	body := append(buffer.bytes[:0], `{"flags":[`...)
-	for i, e := range v.folded.All(ctx, at, isBrowser(r)) {
-		if i > 0 {
+	body, hashes := append(buffer.bytes[:0], `{"flags":[`...), buffer.hashes[:0]
+	v.folded.Each(ctx, at, isBrowser(r), func(key string, r *flags.Result) {
+		if len(hashes) > 0 {
 			body = append(body, ',')
 		}
-		if e.Error != "" { // one bad flag does not fail the others
-			_, code := failureStatus(e.Error)
-			body = append(body, encodeFailure(e.Key, code, e.Message)...)
-			continue
+		var one *answer
+		if r.Error != "" { // one bad flag does not fail the others
+			_, code := failureStatus(r.Error)
+			one = newAnswer(encodeFailure(key, code, r.Message))
+		} else {
+			one = v.flagAnswer(key, r)
 		}
-		body = append(body, v.flagAnswer(e.Key, &e.Result)...)
-	}
+		body, hashes = append(body, one.json...), append(hashes, one.hash[:]...)
+	})
 	body = append(body, ']')
 	if v.folded.Foreseen() { // else clients poll, since no event tells them of a rule that computes with the time
 		body = append(body, `,"eventStreams":[{"type":"sse","endpoint":{"requestUri":"`+eventsPath+`"}}]`...)
+		hashes = append(hashes, 's')
 	}
 	body = append(body, '}')
-	buffer.bytes = body
-	tag := etagOf(body)
+	buffer.bytes, buffer.hashes = body, hashes
+	tag := etagOf(hashes)
 	w.Header().Set("ETag", tag)
 	if matchesETag(r.Header.Values("If-None-Match"), tag) {
 		w.WriteHeader(http.StatusNotModified)

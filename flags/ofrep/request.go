@@ -26,7 +26,10 @@ type requestError struct {
 }
 
 // buffer is pooled between requests.
-type buffer struct{ bytes []byte }
+type buffer struct {
+	bytes  []byte
+	hashes []byte // of the answers in bytes
+}
 
 // maxPooled is the size up to which buffers return to the pool, in bytes.
 const maxPooled = 256 << 10
