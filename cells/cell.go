@@ -242,7 +242,13 @@ type FlagBundle struct {
 	Digest   releases.Digest `json:"digest"`
 	Size     int64           `json:"size"` // bytes
 	Metadata []any           `json:"metadata"`
+	// Content has the bytes, compressed with zstd, where a stream tells of another bundle and that is small. Without it
+	// the cell fetches them. The ETag does not depend on it.
+	Content []byte `json:"content,omitempty"`
 }
+
+// MaxBundleContent bounds FlagBundle.Content when it is unpacked, in bytes.
+const MaxBundleContent = 1 << 20
 
 // FlagsReport is the part of the received flags that a cell has in force.
 type FlagsReport struct {

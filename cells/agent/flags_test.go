@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/agenttest"
 	"github.com/sluice-cd/sluice/cells/agent/flagserver"
@@ -435,5 +437,38 @@ func TestOwnerSeesHowFlagsAre(t *testing.T) {
 		}
 		v, err = flagserver.LoadInForce(s.State)
 		must(t, err)
+	}
+}
+
+// A bundle that comes with the desired state is in force without a request. Bytes of another digest are no use: then it
+// is fetched, as ever.
+func TestBundleComesWithDesiredState(t *testing.T) {
+	t.Parallel()
+	p := newControlPlane(t)
+	p.streams = true
+	s := newSettings(t, p)
+	product := serveFlags(t, &s)
+	start(t, s)
+	p.assign(p.addRelease(t, "1.0.0", 1, agenttest.ReleaseWithFeatures("1.0.0", "classes")))
+	packer, err := zstd.NewWriter(nil)
+	must(t, err)
+	send := func(height int64, bytes []byte, b flags.Bundle) *cells.Flags {
+		f := p.newFlags(height, b)
+		f.Bundle.Content = packer.EncodeAll(bytes, nil)
+		p.setFlags(f)
+		p.await(t, "in force", flagsInForce(f))
+		return f
+	}
+	first := newBundle()
+	f := send(1, first.Encode(), first)
+	product.wantFlag("plain", "true")
+	if n := p.timesFetched(f.Bundle.Digest); n != 0 {
+		t.Errorf("it was fetched %d times, though its bytes had come", n)
+	}
+	second := newBundle(flags.Gate{ID: "a", Features: []string{"classes"}})
+	f = send(2, first.Encode(), second)
+	product.awaitFlag("classes", "true")
+	if n := p.timesFetched(f.Bundle.Digest); n != 1 {
+		t.Errorf("after bytes of another bundle it was fetched %d times", n)
 	}
 }

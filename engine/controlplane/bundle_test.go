@@ -2,6 +2,9 @@ package controlplane_test
 
 import (
 	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"io"
 	"maps"
 	"net/http"
@@ -169,4 +172,60 @@ func TestPollsAndStreamsSendSameFlags(t *testing.T) {
 		strings.TrimSpace(streamed) != strings.TrimSpace(polled) {
 		t.Errorf("polled   %s\nwoken    %s\nstreamed %s", polled, woken, streamed)
 	}
+}
+
+// R31, R39: a stream that tells of another bundle has its bytes, if they are few. The first answer and other changes do
+// not, and the ETag is that of a poll's answer.
+func TestStreamHasSmallBundles(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, store.Options{}, func(o *controlplane.Options) { o.Limits.Cells.Polls.PerSecond = -1 })
+	var random []byte // hardly compressible
+	for sum := sha256.Sum256(nil); len(random) < 64<<10; sum = sha256.Sum256(sum[:]) {
+		random = append(random, hex.EncodeToString(sum[:])...)
+	}
+	kill := map[string]string{"acme": `{"killed":[{"flag":"f"}]}`}
+	show := func(height int64, bundle string, orders map[string]string) {
+		s.setView(viewWithFlags(height, map[string]string{"acme": bundle}, orders))
+	}
+	show(1, "{1}", nil)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/v1/desired?cell=acme", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Accept", "text/event-stream")
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	e := &eventReader{bufio.NewReader(answer.Body)}
+	unpacker, err := zstd.NewReader(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unpacker.Close()
+	next := func(what, want string) {
+		t.Helper()
+		tag, data := e.nextDesired(t)
+		var d cells.Desired
+		if err := json.Unmarshal([]byte(data), &d); err != nil {
+			t.Fatal(err)
+		}
+		raw, err := unpacker.DecodeAll(d.Flags.Bundle.Content, nil)
+		if err != nil || string(raw) != want {
+			t.Errorf("%s: it came with %.40q (%v), want %.40q", what, raw, err, want)
+		}
+		if w, _ := s.request(t, "GET", "/v1/desired?cell=acme", ""); w.Header.Get("ETag") != tag {
+			t.Errorf("%s: the stream says %s, a poll %s", what, tag, w.Header.Get("ETag"))
+		}
+	}
+	next("the first answer", "")
+	show(2, "{2}", nil)
+	next("another bundle", "{2}")
+	show(3, "{2}", kill)
+	next("other orders", "")
+	show(4, strings.Repeat("[{}]", 20_000), kill)
+	next("one that compresses well", strings.Repeat("[{}]", 20_000))
+	show(5, string(random), kill)
+	next("a large one", "")
 }

@@ -159,7 +159,25 @@ func (v *View) Cell(name string) (d cells.Desired, etag string, ok bool) {
 	if !ok {
 		return d, "", false
 	}
-	d = cells.Desired{Cell: name, Assignment: v.Observed.Cells[name].Last()}
+	return v.answer(name, &k, held), k.etag(name), true
+}
+
+// CellUnlike is Cell, and sets known to the cell's Key. An answer by the key that known holds already is not made: then
+// d is nil.
+func (v *View) CellUnlike(known *Key, name string) (d *cells.Desired, etag string, ok bool) {
+	var k Key
+	held, ok := v.fillKey(name, &k)
+	if !ok || k == *known {
+		return nil, "", ok
+	}
+	*known = k
+	answer := v.answer(name, &k, held)
+	return &answer, k.etag(name), true
+}
+
+// answer returns the answer by a key. held is the verdict that fillKey returned with it.
+func (v *View) answer(name string, k *Key, held *channels.Verdict) cells.Desired {
+	d := cells.Desired{Cell: name, Assignment: v.Observed.Cells[name].Last()}
 	if k.Head != (cells.Head{}) {
 		d.Head = v.sealedHead(k.Head)
 	}
@@ -190,7 +208,7 @@ func (v *View) Cell(name string) (d cells.Desired, etag string, ok bool) {
 		d.Flags = &own
 	}
 	d.Debug = k.Debug
-	return d, k.etag(name), true
+	return d
 }
 
 // Position returns the sequence of the head of a cell's channel and the height of its flags; 0: there is none.

@@ -130,11 +130,26 @@ func (s *Server) wantedBundle(ctx context.Context) (releases.Digest, context.Con
 	}
 }
 
+// takeDelivered returns the bytes of a bundle that came with the desired state, once; nil: it has to be fetched.
+func (s *Server) takeDelivered(d releases.Digest) []byte {
+	s.mu.Lock()
+	raw := s.delivered
+	s.delivered = nil
+	s.mu.Unlock()
+	if len(raw) == 0 || releases.DigestBytes(raw) != d {
+		return nil
+	}
+	return raw
+}
+
 // installBundle fetches, verifies, compiles and stores a bundle, and then puts it into force.
 func (s *Server) installBundle(ctx context.Context, d releases.Digest) error {
-	raw, err := fetchBundle(ctx, s.source, d)
-	if err != nil {
-		return err
+	raw := s.takeDelivered(d)
+	if raw == nil {
+		var err error
+		if raw, err = fetchBundle(ctx, s.source, d); err != nil {
+			return err
+		}
 	}
 	loaded, b, err := compileBundle(d, raw)
 	if err != nil {

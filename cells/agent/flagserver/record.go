@@ -68,7 +68,7 @@ func (b flagsRecord) merge(f *cells.Flags) (flagsRecord, error) {
 		b.OrdersDigest = f.Orders.Digest
 	} // else the orders received are a part of those known
 	b.Height, b.Bundle, b.Labels, b.Orders = f.Height, f.Bundle, maps.Clone(f.Labels), joined
-	b.Bundle.Metadata = nil
+	b.Bundle.Metadata, b.Bundle.Content = nil, nil
 	return b, nil
 }
 

@@ -83,6 +83,7 @@ type Server struct {
 	missingReason  string          // why the wanted bundle is not in force; empty: it is, or is being fetched
 	unusable       releases.Digest // digest of a bundle that can't be used, from whatever source
 	cancelFetch    func()          // ends the current fetch; nil: there is none
+	delivered      []byte          // the wanted bundle, as it came with the desired state; nil: it is fetched
 	reported       *cells.FlagsReport
 	writtenInForce []byte // inforce.json as on disk, without Since
 }
@@ -175,7 +176,7 @@ func (s *Server) SetDesired(f *cells.Flags) {
 		return
 	}
 	if merged.Bundle.Digest != s.record.Bundle.Digest {
-		s.missingReason = ""
+		s.missingReason, s.delivered = "", f.Bundle.Content
 		if s.cancelFetch != nil {
 			s.cancelFetch()
 		}

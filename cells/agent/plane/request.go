@@ -16,6 +16,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/internal/words"
 )
@@ -192,7 +194,25 @@ func (c *Client) decodeDesired(text []byte) (*cells.Desired, error) {
 	if d.Cell != "" && d.Cell != c.cell {
 		return nil, fmt.Errorf("the response is for cell %q", words.Clip(d.Cell, 100))
 	}
+	if d.Flags != nil && len(d.Flags.Bundle.Content) > 0 {
+		d.Flags.Bundle.Content = unpackBundle(d.Flags.Bundle.Content)
+	}
 	return &d, nil
+}
+
+// unpackBundle returns what was compressed with zstd; nil if it is damaged or large: then the bundle is fetched.
+func unpackBundle(packed []byte) []byte {
+	decoder, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxMemory(cells.MaxBundleContent))
+	if err != nil {
+		return nil
+	}
+	defer decoder.Close()
+	raw, err := decoder.DecodeAll(packed, nil)
+	if err != nil {
+		return nil
+	}
+	return raw
 }
 
 // postReport sends a report and returns once it is durable in the control plane. The returned connection is nil

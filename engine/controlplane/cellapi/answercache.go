@@ -28,7 +28,7 @@ type snapshot struct {
 	generation uint64                // increases with every view
 	replaced   <-chan struct{}       // closed when there is a newer view
 	entries    map[string]*cellEntry // by cell; shared with the previous snapshot while the set of cells stays
-	sharedJSON *sync.Map             // encoded parts that many answers share, by sharedKey
+	shared     *sharedParts          // encoded parts that many answers share
 	trust      *trustHandlers        // as in answerCache
 }
 
@@ -66,7 +66,7 @@ func newAnswerCache(v api.Views) *answerCache {
 	c := &answerCache{views: v}
 	closed := make(chan struct{})
 	close(closed)
-	c.current.Store(&snapshot{replaced: closed, sharedJSON: &sync.Map{}})
+	c.current.Store(&snapshot{replaced: closed, shared: newSharedParts()})
 	return c
 }
 
@@ -90,7 +90,7 @@ func (c *answerCache) replaceSnapshot(seen *snapshot) *snapshot {
 		return snap
 	}
 	// Changed is called before View, so that a change between the two is not missed.
-	next := &snapshot{generation: snap.generation + 1, replaced: c.views.Changed(), sharedJSON: &sync.Map{},
+	next := &snapshot{generation: snap.generation + 1, replaced: c.views.Changed(), shared: newSharedParts(),
 		trust: c.trust}
 	next.view = c.views.View()
 	switch {
@@ -128,24 +128,29 @@ func (snap *snapshot) refreshEntry(e *cellEntry) (tag *answerTag, fresh *cells.D
 	if e.generation.Load() >= snap.generation {
 		return e.tag.Load(), nil
 	}
-	key, ok := view.Key{}, false
+	var etag string
+	ok := false
 	if snap.view != nil {
-		key, ok = snap.view.Key(e.name)
+		if e.tag.Load() == nil { // whatever the key is, there is no answer by it
+			e.key = noKey()
+		}
+		fresh, etag, ok = snap.view.CellUnlike(&e.key, e.name)
 	}
 	switch {
 	case !ok:
 		e.tag.Store(nil)
-	case e.tag.Load() == nil || e.key != key:
-		d, etag, _ := snap.view.Cell(e.name)
-		e.key, fresh = key, &d
+	case fresh != nil:
 		e.tag.Store(&answerTag{etag: etag, header: []string{etag}})
-		if d.Flags != nil && d.Flags.Bundle.Digest != e.recentBundles[0] {
-			e.recentBundles = [2]releases.Digest{d.Flags.Bundle.Digest, e.recentBundles[0]}
+		if f := fresh.Flags; f != nil && f.Bundle.Digest != e.recentBundles[0] {
+			e.recentBundles = [2]releases.Digest{f.Bundle.Digest, e.recentBundles[0]}
 		}
 	}
 	e.generation.Store(snap.generation)
 	return e.tag.Load(), fresh
 }
+
+// noKey returns a key that no cell's answer has.
+func noKey() view.Key { return view.Key{Overdue: -1} }
 
 // hashName is FNV-1a with MurmurHash3's finaliser, so that names that differ in their last letters only lie far apart.
 func hashName(name string) uint32 {

@@ -3,7 +3,6 @@ package cellapi
 import (
 	"encoding/json"
 	"reflect"
-	"sync"
 	"testing"
 	"time"
 
@@ -12,10 +11,10 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// marshalDesired writes what json.Marshal writes.
-func TestMarshalDesired(t *testing.T) {
+// appendDesired writes what json.Marshal writes.
+func TestAppendDesired(t *testing.T) {
 	t.Parallel()
-	at, e := &snapshot{sharedJSON: &sync.Map{}}, &cellEntry{}
+	at, e := &snapshot{shared: newSharedParts()}, &cellEntry{}
 	head := cells.Sealed{Payload: []byte(`{"channel":"staging"}`), Digest: "sha256:00", Metadata: []any{}}
 	given := &cells.Assignment{Channel: "staging", Sequence: 3, Release: "1.0.1",
 		Values: map[string]any{"b": 1, "a": "<x>"}}
@@ -43,6 +42,12 @@ func TestMarshalDesired(t *testing.T) {
 				Labels: map[string]string{"region": "eu", "a<b": `"`}}},
 		{Cell: "acme", Head: head, Assignment: given, Hold: &cells.Hold{Gate: "wave"},
 			Notices: []cells.Notice{{Code: "c"}}, Flags: lit},
+		{Cell: "acme", Hold: &cells.Hold{}},
+		{Cell: "acme", Maintenance: &cells.Maintenance{}},
+		{Cell: "acme", Hold: &cells.Hold{}, Maintenance: &cells.Maintenance{}},
+		{Cell: "bolt", Head: head, Hold: &cells.Hold{Gate: "wave", Reason: "r"}}, // the shared one
+		{Cell: "bolt", Head: head, Hold: &cells.Hold{Gate: "wave", Reason: "r"}, Debug: "5"},
+		{Cell: "bolt", Maintenance: &cells.Maintenance{Policy: maintenance.Policy{Lead: time.Minute}}},
 		{Cell: "acme", Head: head, Flags: lit, Maintenance: &cells.Maintenance{
 			Policy: maintenance.Policy{Lead: time.Minute}, Texts: releases.Texts{"de": {"start": "<gleich>"}}}},
 	} {
@@ -50,11 +55,11 @@ func TestMarshalDesired(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := at.marshalDesired(e, &d); err != nil || string(got) != string(want)+"\n" {
+		if got, err := at.appendDesired(nil, e, &d); err != nil || string(got) != string(want)+"\n" {
 			t.Errorf("got  %s (%v)\nwant %s", got, err, want)
 		}
 	}
 	if n := reflect.TypeFor[cells.Desired]().NumField(); n != 4+reflect.TypeFor[restOfDesired]().NumField() {
-		t.Errorf("cells.Desired has %d fields: marshalDesired leaves the new one out: add it to restOfDesired", n)
+		t.Errorf("cells.Desired has %d fields: appendDesired leaves the new one out: add it to restOfDesired", n)
 	}
 }

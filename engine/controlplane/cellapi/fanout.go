@@ -26,6 +26,7 @@ type fanout struct {
 	shutdown   api.Shutdown
 	clockStart time.Time
 	shards     []*shard
+	buffers    sync.Pool // of *eventBuffer
 }
 
 // subscriber is a stream or a long poll of a cell. Its methods are called by one goroutine at a time and never block.
@@ -54,7 +55,8 @@ const (
 
 func newFanout(answers *answerCache, a *auth.Auth, m *metrics.Metrics, shutdown api.Shutdown) *fanout {
 	f := &fanout{answers: answers, auth: a, metrics: m, shutdown: shutdown, clockStart: time.Now(),
-		shards: make([]*shard, max(2, min(runtime.GOMAXPROCS(0), 16)))}
+		shards:  make([]*shard, max(2, min(runtime.GOMAXPROCS(0), 16))),
+		buffers: sync.Pool{New: func() any { return new(eventBuffer) }}}
 	for i := range f.shards {
 		f.shards[i] = &shard{fanout: f, wake: wake.New(), subscribers: map[subscriber]struct{}{}}
 	}

@@ -11,7 +11,7 @@ package cellapi
 //	   stream.notify ── snapshot.refreshEntry: has this cell's ETag changed? ── no: nothing is written
 //	                     │ yes
 //	                     ▼
-//	   snapshot.encodeAnswer, StreamConn.Write ── bytes that the kernel does not take stay pending
+//	   snapshot.appendEvent, StreamConn.Write ── bytes that the kernel does not take stay pending
 //	                     │ all pending bytes are written
 //	                     ▼
 //	   stream.onDrained ── catchUp: the newest answer is written, if it changed meanwhile
@@ -29,8 +29,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
 	"github.com/sluice-cd/sluice/engine/controlplane/transport"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 const (
@@ -48,9 +50,10 @@ type stream struct {
 	caller *api.Caller
 	conn   transport.StreamConn
 
-	mu         sync.Mutex // guards what follows, and is held while writing
-	etag       string     // of the last event
-	generation uint64     // of the view of the last event
+	mu         sync.Mutex      // guards what follows, and is held while writing
+	etag       string          // of the last event
+	bundle     releases.Digest // of flags, as the last event names it
+	generation uint64          // of the view of the last event
 	lastWrite  time.Duration
 	closed     bool
 	closing    bool // no more events: the stream closes once all bytes are written
@@ -97,14 +100,15 @@ func (l *stream) start(known, head string) {
 	f := l.fanout
 	snap := f.answers.latest()
 	l.mu.Lock()
+	first := []byte(head)
 	if tag := snap.tagFor(l.entry); tag != nil && api.MatchesETag(known, tag.etag) {
-		l.etag, l.generation = tag.etag, snap.generation
-		head += ": as before\n\n"
-	} else if body, etag, ok := snap.encodeAnswer(l.entry); ok {
-		l.etag, l.generation = etag, snap.generation
-		head += string(desiredEvent(etag, body))
+		l.etag, l.generation, l.bundle = tag.etag, snap.generation, snap.toldBundle(l.entry.name)
+		first = append(first, ": as before\n\n"...)
+	} else if event, etag, ok := snap.encodeEvent(l.entry, first); ok { // without the bundle, which it may have on disk
+		l.etag, l.generation, l.bundle = etag, snap.generation, snap.toldBundle(l.entry.name)
+		first = event
 	}
-	err := l.writeLocked([]byte(head))
+	err := l.writeLocked(first)
 	l.mu.Unlock()
 	f.metrics.Streams.Inc()
 	if err != nil {
@@ -121,14 +125,6 @@ func (l *stream) start(known, head string) {
 	if closed { // perhaps before it was added
 		f.unsubscribe(l.entry, l)
 	}
-}
-
-// desiredEvent returns an answer as an event whose id is the ETag. body ends with its only newline.
-func desiredEvent(etag string, body []byte) []byte {
-	b := make([]byte, 0, len(body)+len(etag)+32)
-	b = append(append(b, "event: desired\nid: "...), etag...)
-	b = append(append(b, "\ndata: "...), body...)
-	return append(b, '\n')
 }
 
 // writeLocked writes b. The caller holds l.mu.
@@ -160,25 +156,36 @@ func (l *stream) writeChange(snap *snapshot) string {
 	case l.conn.HasPending(): // onDrained catches up
 		return ""
 	}
-	etag, ok := tag.etag, true
-	var body []byte
-	if fresh != nil {
-		var err error
-		body, err = snap.marshalDesired(l.entry, fresh)
-		ok = err == nil
-	} else {
-		body, etag, ok = snap.encodeAnswer(l.entry)
+	etag := tag.etag
+	if fresh == nil {
+		var answer cells.Desired
+		var ok bool
+		if answer, etag, ok = snap.view.Cell(l.entry.name); !ok || etag == l.etag { // a newer view will notify
+			return ""
+		}
+		fresh = &answer
 	}
-	if !ok || etag == l.etag { // a newer view will notify
+	snap.inlineBundle(fresh, l.bundle)
+	buffer := l.fanout.buffers.Get().(*eventBuffer)
+	defer l.fanout.buffers.Put(buffer)
+	event, err := snap.appendEvent(buffer.bytes[:0], l.entry, fresh, etag)
+	if err != nil { // values that came from YAML always encode
 		return ""
 	}
+	buffer.bytes = event
 	l.etag, l.generation = etag, snap.generation
+	if fresh.Flags != nil {
+		l.bundle = fresh.Flags.Bundle.Digest
+	}
 	l.fanout.metrics.Events.Inc()
-	if err := l.writeLocked(desiredEvent(etag, body)); err != nil {
+	if err := l.writeLocked(event); err != nil {
 		return closeReason(err)
 	}
 	return ""
 }
+
+// eventBuffer holds an event while it is made and written. A write keeps none of its bytes.
+type eventBuffer struct{ bytes []byte }
 
 // onDrained is called by the connection when all pending bytes are written, or when writing failed.
 func (l *stream) onDrained(err error) {

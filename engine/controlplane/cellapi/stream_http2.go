@@ -18,13 +18,13 @@ func (d *desiredHandlers) serveHTTP2Stream(
 	snap := f.answers.latest()
 	first := []byte(": as before\n\n")
 	if tag := snap.tagFor(e); tag == nil || !api.MatchesETag(known, tag.etag) {
-		body, etag, ok := snap.encodeAnswer(e)
+		event, etag, ok := snap.encodeEvent(e, nil)
 		if !ok {
 			api.WriteUnknownCell(w)
 			return
 		}
 		l.setKnown(etag)
-		first = desiredEvent(etag, body)
+		first = event
 	}
 	d.throttle.inFlight.Release()
 	defer d.throttle.inFlight.Reacquire()
@@ -70,9 +70,9 @@ func (l *waiter) follow(r *http.Request, out api.EventWriter) string {
 				return "removed"
 			}
 			if !l.knowsETag(tag.etag) {
-				if body, etag, ok := snap.encodeAnswer(l.entry); ok {
+				if event, etag, ok := snap.encodeEvent(l.entry, nil); ok {
 					l.setKnown(etag)
-					b = desiredEvent(etag, body)
+					b = event
 					f.metrics.Events.Inc()
 				}
 			}
