@@ -27,8 +27,8 @@ type evaluation struct {
 }
 
 // openFlagStreams opens a stream for each of n cells. For each event about flags a cell does what an agent does: it
-// fetches the bundle over a connection of its own, checks the digest, compiles and folds the bundle, and evaluates the
-// watched flag. The bundle is compiled once while all cells wait: a real cell would have a processor of its own for
+// takes the bundle from the event, or fetches it over a connection of its own, checks the digest, compiles and folds the
+// bundle, and evaluates the watched flag. The bundle is compiled once while all cells wait: a real cell would have a processor of its own for
 // that.
 func (l *load) openFlagStreams(n int) (any, error) {
 	return l.openStreams(n, func(i int, events *swarm.EventStream) error {
@@ -56,7 +56,7 @@ func (l *load) followFlags(i int, events *swarm.EventStream) {
 			l.mu.Unlock()
 			return
 		}
-		l.evaluations = append(l.evaluations, evaluation{i, at, variant})
+		l.evaluations, l.eventSize = append(l.evaluations, evaluation{i, at, variant}), len(e.Data)
 		l.mu.Unlock()
 	}
 }
@@ -79,7 +79,7 @@ func (p *flagCell) handleDesired(data []byte) (variant string, err error) {
 		return "", nil
 	}
 	if d.Flags.Bundle.Digest != p.digest {
-		if err := p.fetchBundle(d.Flags.Bundle.Digest); err != nil {
+		if err := p.takeBundle(d.Flags.Bundle); err != nil {
 			return "", err
 		}
 	}
@@ -93,7 +93,21 @@ func (p *flagCell) handleDesired(data []byte) (variant string, err error) {
 		now).Variant, nil
 }
 
+func (p *flagCell) takeBundle(b cells.FlagBundle) error {
+	if len(b.Content) == 0 {
+		return p.fetchBundle(b.Digest)
+	}
+	body, err := p.load.unpacker.DecodeAll(b.Content, nil)
+	if err != nil {
+		return err
+	}
+	return p.install(b.Digest, body)
+}
+
 func (p *flagCell) fetchBundle(digest releases.Digest) error {
+	p.load.mu.Lock()
+	p.load.bundlesFetched++
+	p.load.mu.Unlock()
 	link, err := p.load.dialer.Dial(context.Background(), p.cell, 0)
 	if err != nil {
 		return err
@@ -105,7 +119,12 @@ func (p *flagCell) fetchBundle(digest releases.Digest) error {
 		return err
 	case a.Status != 200:
 		return fmt.Errorf("the answer is %d: %.300s", a.Status, body)
-	case releases.DigestBytes(body) != digest:
+	}
+	return p.install(digest, body)
+}
+
+func (p *flagCell) install(digest releases.Digest, body []byte) (err error) {
+	if releases.DigestBytes(body) != digest {
 		return errors.New("the bundle is not what its digest says")
 	}
 	p.digest = digest
@@ -144,6 +163,7 @@ func (l *load) awaitVariant(s variantQuery) (any, error) {
 	for {
 		l.mu.Lock()
 		all, broken, trouble := slices.Clone(l.evaluations), l.broken, l.streamError
+		size, fetched := l.eventSize, l.bundlesFetched
 		l.mu.Unlock()
 		first := map[int]time.Duration{}
 		for _, n := range all {
@@ -152,7 +172,9 @@ func (l *load) awaitVariant(s variantQuery) (any, error) {
 			}
 		}
 		if len(first) == len(l.conns) {
-			return newSpread(first, len(all)), nil
+			told := newSpread(first, len(all))
+			told.Size, told.Fetched = size, fetched
+			return told, nil
 		}
 		if time.Now().After(deadline) {
 			return nil, fmt.Errorf("%d of %d evaluate to %s within %s, %d streams broke: %w", len(first), len(l.conns),

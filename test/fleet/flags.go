@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -41,11 +40,16 @@ func (b *bench) measureFlags(ctx context.Context) ([]figures.Row, error) {
 	if err := l.call("awaitVariant", variantQuery{Variant: "v0", Wait: flagTimeout}, nil); err != nil {
 		return nil, err
 	}
-	var p99, last []time.Duration
+	var told []spread
 	err = f.withProfile(b.profilePath("flags"), func() (err error) {
-		p99, last, err = b.timeFlagChanges(ctx, repo, l)
+		told, err = b.timeFlagChanges(ctx, repo, l)
 		return err
 	})
+	if err != nil {
+		return nil, err
+	}
+	changes, newest := medianSpread(told), told[len(told)-1]
+	bare, err := b.timeBareBroadcasts(ctx, newest.Size)
 	if err != nil {
 		return nil, err
 	}
@@ -62,34 +66,65 @@ func (b *bench) measureFlags(ctx context.Context) ([]figures.Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	slices.Sort(p99)
 	return []figures.Row{
-		figures.LimitRow(fmt.Sprintf("one of %d flags pushed, until %d cells evaluate it so, p99, worst of %d",
-			flagCount, flagCells, b.pushCount), p99[len(p99)-1], 2*time.Second),
-		figures.NoteRow("  the last cell, median of pushes", figures.Time(figures.Median(last)), ""),
+		figures.TimeRow(fmt.Sprintf("one of %d flags pushed, until %d cells evaluate it so, p99, median of %d", flagCount,
+			flagCells, b.pushCount), changes.P99, "bare broadcast", bare.P99, 3),
+		figures.NoteRow("  the last cell, and bundles that cells fetched", fmt.Sprintf("%s, %d",
+			figures.Time(changes.Last), newest.Fetched), fmt.Sprintf("bare %s, %d bytes", figures.Time(bare.Last),
+			newest.Size)),
 		figures.LimitRow(fmt.Sprintf("a flag killed, until it is off in the last of %d cells", flagCells), killed.Last,
 			2*time.Second),
 	}, nil
 }
 
+// timeBareBroadcasts returns how long a bare server takes to send as many bytes to as many cells.
+func (b *bench) timeBareBroadcasts(ctx context.Context, size int) (spread, error) {
+	bare, at, err := b.startBare(ctx)
+	if err != nil {
+		return spread{}, err
+	}
+	defer bare.stop()
+	l, err := b.startLoad(ctx, at.controlPlane(at.Streams), flagCells)
+	if err != nil {
+		return spread{}, err
+	}
+	defer l.stop()
+	if err := l.call("followHeads", flagCells, nil); err != nil {
+		return spread{}, err
+	}
+	all := make([]spread, b.pushCount)
+	for i := range all {
+		if err := l.call("forgetArrivals", struct{}{}, nil); err != nil {
+			return spread{}, err
+		}
+		var since time.Time
+		if err := bare.call("broadcast", size, &since); err != nil {
+			return spread{}, err
+		}
+		if err := l.call("awaitHead", headQuery{Since: since, Wait: fanoutTimeout}, &all[i]); err != nil {
+			return spread{}, err
+		}
+	}
+	return medianSpread(all), nil
+}
+
 // timeFlagChanges changes the watched flag pushCount times, and returns how long cells took.
-func (b *bench) timeFlagChanges(ctx context.Context, repo *swarm.Repository, l *child) (p99, last []time.Duration,
-	err error) {
+func (b *bench) timeFlagChanges(ctx context.Context, repo *swarm.Repository, l *child) (told []spread, err error) {
 	for n := range b.pushCount {
 		variant := fmt.Sprintf("v%d", (n+1)%2)
 		landed, err := repo.Commit(ctx, "change one flag", map[string]string{watchedFlagPath: watchedFlagFile(variant)})
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		var s spread
 		if err := l.call("awaitVariant", variantQuery{Since: landed, Variant: variant, Wait: flagTimeout},
 			&s); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		p99, last = append(p99, s.P99), append(last, s.Last)
+		told = append(told, s)
 		sleep(ctx, 300*time.Millisecond)
 	}
-	return p99, last, nil
+	return told, nil
 }
 
 func (b *bench) timeKill(ctx context.Context, f *fleet, l *child) (s spread, err error) {

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/releases"
@@ -31,7 +33,11 @@ type load struct {
 	broken      int // streams that ended
 	evaluations []evaluation
 	streamError error // of the last broken stream; nil: unknown
-	compiled    map[releases.Digest]func() (*flags.Compiled, error)
+	// of flags: the size of the newest event in bytes, and bundles that were fetched by a request
+	eventSize, bundlesFetched int
+	compiled                  map[releases.Digest]func() (*flags.Compiled, error)
+
+	unpacker *zstd.Decoder // its DecodeAll may be called at once
 
 	swarm   *swarm.Swarm // whole cells; nil: none
 	stop    context.CancelFunc
@@ -54,8 +60,12 @@ type loadOptions struct {
 // cellPrefix begins the names of cells.
 const cellPrefix = "cell"
 
-func loadCommands() commands {
-	l := &load{compiled: map[releases.Digest]func() (*flags.Compiled, error){}}
+func loadCommands() (commands, error) {
+	unpacker, err := zstd.NewReader(nil)
+	if err != nil {
+		return nil, err
+	}
+	l := &load{compiled: map[releases.Digest]func() (*flags.Compiled, error){}, unpacker: unpacker}
 	return commands{
 		"configure":      commandOf(l.configure),
 		"connect":        commandOf(l.connect),
@@ -75,7 +85,7 @@ func loadCommands() commands {
 		"counts":     commandOf(func(struct{}) (any, error) { return l.swarm.Counts(), nil }),
 		"snapshots":  commandOf(l.snapshots),
 		"stopSwarm":  commandOf(l.stopSwarm),
-	}
+	}, nil
 }
 
 func (l *load) configure(w loadOptions) (any, error) {
@@ -241,6 +251,7 @@ type spread struct {
 	Events                int // all that arrived, also with other contents
 	Broken                int // streams that ended since the start
 	Size                  int // of the newest event, in bytes
+	Fetched               int // bundles of flags fetched since the start
 }
 
 // headQuery names the release that cells should learn of, and the start of the measurement.

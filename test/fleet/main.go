@@ -54,7 +54,9 @@ func runChild(ctx context.Context, role string) (err error) {
 			return err
 		}
 	case "load":
-		d = loadCommands()
+		if d, err = loadCommands(); err != nil {
+			return err
+		}
 	case "flood":
 		d = floodCommands()
 	case "pull":

@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -37,17 +40,25 @@ func (b *bench) measureReconnect(ctx context.Context) ([]figures.Row, error) {
 		return nil, err
 	}
 	var ours, theirs, outages []time.Duration
+	var made, forReports []float64
+	shed := map[string]int64{}
 	rounds := max(1, b.rounds-2)
 	for round := range rounds {
 		bare, err := b.timeBareHandshakes(ctx)
 		if err != nil {
 			return nil, err
 		}
-		took, outage, err := b.killAndRestart(ctx, f, l, round == rounds-1)
+		r, err := b.killAndRestart(ctx, f, l, round == rounds-1)
 		if err != nil {
 			return nil, err
 		}
-		ours, theirs, outages = append(ours, took), append(theirs, bare), append(outages, outage)
+		ours, theirs, outages = append(ours, r.took), append(theirs, bare), append(outages, r.outage)
+		cells := float64(b.streamCells)
+		for reason, n := range r.shed {
+			shed[reason] += n
+		}
+		made = append(made, float64(r.after.Streams-r.before.Streams)/cells)
+		forReports = append(forReports, float64(r.after.Connects-r.after.Streams-r.before.Connects+r.before.Streams)/cells)
 	}
 	var all []swarm.Snapshot
 	if err := l.call("snapshots", struct{}{}, &all); err != nil {
@@ -63,34 +74,48 @@ func (b *bench) measureReconnect(ctx context.Context) ([]figures.Row, error) {
 	}
 	return []figures.Row{
 		figures.TimeRow(fmt.Sprintf("killed and started again: %d cells connected and current", b.streamCells),
-			figures.Median(ours), "bare handshakes", figures.Median(theirs), 3),
+			figures.Median(ours), "bare handshakes", figures.Median(theirs), 1.5),
+		{What: "  connections made for each cell's stream until then", Got: fmt.Sprintf("%.2f", figures.Median(made)),
+			Base: fmt.Sprintf("and %.2f for reports", figures.Median(forReports)), Ratio: figures.Median(made), Limit: 1.1},
 		figures.NoteRow("  from the kill until it listens again", figures.Time(figures.Median(outages)),
 			"not counted above"),
-		figures.NoteRow("  meanwhile turned away, and broken connections",
-			fmt.Sprintf("%d, %d", counts.Refused, counts.Failed), fmt.Sprintf("%d made", counts.Connects)),
+		figures.NoteRow("  in all turned away, and broken connections",
+			fmt.Sprintf("%d, %d", counts.Refused, counts.Failed), fmt.Sprintf("%d made, %d tries while nobody listened",
+				counts.Connects, counts.Unheard)),
+		figures.NoteRow("  how they broke, and what the control plane shed", describeCounts(counts.Broken),
+			describeCounts(shed)),
 		{What: fmt.Sprintf("acknowledged reports lost over %d kills in a rollout", rounds), Got: fmt.Sprint(lost),
 			Base: fmt.Sprintf("%d cells, %d events", len(all), events), Ratio: float64(lost), Limit: 0},
 	}, nil
 }
 
-// killAndRestart begins a rollout, kills the control plane during it, and restarts it. took counts from the instant at
-// which the control plane listens.
-func (b *bench) killAndRestart(ctx context.Context, f *fleet, l *child, profile bool) (took, outage time.Duration,
-	err error) {
+// comeback is how cells came back after a kill.
+type comeback struct {
+	took          time.Duration    // from the instant at which the control plane listened
+	outage        time.Duration    // from the kill until that instant
+	before, after swarm.Counts     // at the kill, and when all were back
+	shed          map[string]int64 // what the control plane turned away until then, by reason
+}
+
+// killAndRestart begins a rollout, kills the control plane during it, and restarts it.
+func (b *bench) killAndRestart(ctx context.Context, f *fleet, l *child, profile bool) (r comeback, err error) {
 	version, _, err := f.cutRelease(ctx)
 	if err != nil {
-		return 0, 0, err
+		return r, err
 	}
 	sleep(ctx, 1500*time.Millisecond)
 	killed := time.Now()
 	f.kill()
 	if err := l.call("awaitCells", cellCondition{None: true, Within: time.Minute}, nil); err != nil {
-		return 0, 0, err
+		return r, err
+	}
+	if err := l.call("counts", struct{}{}, &r.before); err != nil {
+		return r, err
 	}
 	if err := f.launch(ctx); err != nil {
-		return 0, 0, err
+		return r, err
 	}
-	listened := f.listened
+	r.outage = f.listened.Sub(killed)
 	file := ""
 	if profile {
 		file = b.profilePath("reconnect")
@@ -100,10 +125,41 @@ func (b *bench) killAndRestart(ctx context.Context, f *fleet, l *child, profile 
 		return l.call("awaitCells", cellCondition{Connected: b.streamCells, Within: 4 * time.Minute}, &at)
 	})
 	if err == nil {
+		err = l.call("counts", struct{}{}, &r.after)
+	}
+	if err == nil {
+		r.shed, err = f.countShed(ctx)
+	}
+	if err == nil {
 		err = l.call("awaitCells", cellCondition{Connected: b.streamCells, Release: version, Within: 4 * time.Minute},
 			nil)
 	}
-	return at.Sub(listened.Round(0)), listened.Sub(killed), err
+	r.took = at.Sub(f.listened.Round(0))
+	return r, err
+}
+
+// countShed returns what the control plane turned away since its start, by reason.
+func (s *server) countShed(ctx context.Context) (map[string]int64, error) {
+	all := map[string]int64{}
+	for _, reason := range []string{"backlog", "busy", "connections", "late", "polls", "reports", "stranger"} {
+		n, _, err := s.sumMetric(ctx, "sluice_shed_total", `reason="`+reason+`"`)
+		if err != nil {
+			return nil, err
+		}
+		if n > 0 {
+			all[reason] = int64(n)
+		}
+	}
+	return all, nil
+}
+
+// describeCounts returns counts by name, in one line.
+func describeCounts(all map[string]int64) string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		parts = append(parts, fmt.Sprintf("%d %s", all[name], name))
+	}
+	return strings.Join(parts, ", ")
 }
 
 // timeBareHandshakes returns how long a bare server takes for as many handshakes at once.

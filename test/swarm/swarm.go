@@ -16,8 +16,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
+	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
@@ -74,12 +79,17 @@ type Swarm struct {
 }
 
 type counters struct {
-	connects, connected, notified, polls, unchanged, reports, acknowledged, events, refused, failed atomic.Int64
+	connects, streams, connected, notified, polls, unchanged, reports, acknowledged, events, refused, unheard,
+	failed atomic.Int64
+
+	mu     sync.Mutex // guards broken
+	broken map[string]int64
 }
 
 // Counts are sums over all cells.
 type Counts struct {
 	Connects     int64 // connections made
+	Streams      int64 // of these, for what is desired; the others for reports
 	Connected    int64 // cells that have a stream now, or whose last request was answered
 	Told         int64 // responses with new content
 	Polls        int64 // requests answered
@@ -88,7 +98,10 @@ type Counts struct {
 	Acknowledged int64 // of these, acknowledged
 	Events       int64 // acknowledged
 	Refused      int64 // responses of 4xx and 5xx
+	Unheard      int64 // tries to connect while nobody listened
 	Failed       int64 // connections and exchanges that broke
+
+	Broken map[string]int64 // Failed, by how they broke
 }
 
 // New makes the cells and their certificates. It connects nothing.
@@ -142,9 +155,12 @@ func (s *Swarm) Run(ctx context.Context) {
 
 func (s *Swarm) Counts() Counts {
 	c := &s.counts
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	return Counts{
-		c.connects.Load(), c.connected.Load(), c.notified.Load(), c.polls.Load(), c.unchanged.Load(),
-		c.reports.Load(), c.acknowledged.Load(), c.events.Load(), c.refused.Load(), c.failed.Load(),
+		c.connects.Load(), c.streams.Load(), c.connected.Load(), c.notified.Load(), c.polls.Load(), c.unchanged.Load(),
+		c.reports.Load(), c.acknowledged.Load(), c.events.Load(), c.refused.Load(), c.unheard.Load(), c.failed.Load(),
+		maps.Clone(c.broken),
 	}
 }
 
@@ -157,8 +173,37 @@ func (s *Swarm) LastError() error {
 }
 
 func (s *Swarm) countFailure(err error) {
-	s.counts.failed.Add(1)
 	s.lastError.Store(&err)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		s.counts.unheard.Add(1)
+		return
+	}
+	s.counts.failed.Add(1)
+	s.counts.mu.Lock()
+	defer s.counts.mu.Unlock()
+	if s.counts.broken == nil {
+		s.counts.broken = map[string]int64{}
+	}
+	s.counts.broken[describeBreak(err)]++
+}
+
+// describeBreak says how a connection broke, in few different words.
+func describeBreak(err error) string {
+	when := ""
+	if strings.HasPrefix(err.Error(), "shake hands") {
+		when = " in a handshake"
+	}
+	var timeout net.Error
+	switch {
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return "reset" + when
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "ended" + when
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return "too slow" + when
+	default:
+		return fmt.Sprintf("%.80s", err)
+	}
 }
 
 func (s *Swarm) countRefusal(status int, body []byte) {
