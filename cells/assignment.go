@@ -91,7 +91,8 @@ func identicalValues(a, b any) bool {
 
 // Equal reports whether a and b are the same assignment.
 func (a Assignment) Equal(b Assignment) bool {
-	return a.Epoch == b.Epoch && a.Sequence == b.Sequence && a.Digest == b.Digest && (a.Identical(&b) || a.Key() == b.Key())
+	return a.Epoch == b.Epoch && a.Sequence == b.Sequence && a.Digest == b.Digest &&
+		(a.Identical(&b) || a.Key() == b.Key())
 }
 
 // SameRelease reports whether a and b run the same bytes. Their profile and values may differ.

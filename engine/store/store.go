@@ -104,7 +104,7 @@ func OpenWith(ctx context.Context, file string, o Options) (*Store, error) {
 }
 
 func (s *Store) open(ctx context.Context, o Options) error {
-	// A commit then waits for its bytes and the file's size, but not for the file's times, as SQLite does it in C. Where
+	// A commit then waits for its bytes and the file's size, but not for the file's times, as SQLite in C does. Where
 	// there is no such call, it syncs as before.
 	_, _ = sqlite.Fdatasync(true)
 	if err := os.MkdirAll(filepath.Dir(s.file), 0o700); err != nil {

@@ -14,7 +14,8 @@ func TestSameAsEncodingJSON(t *testing.T) {
 	t.Parallel()
 	values := map[string]any{"b": "text", "a": "<&>", "number": json.Number("1.50"), "long": json.Number("1200"),
 		"zero": json.Number("0"), "int": 3, "true": true, "null": nil, `q"`: []any{1, "x"},
-		"none": map[string]any(nil), "empty": map[string]any{}, "deep": map[string]any{"z": map[string]any{"y": "é\u2028"}}}
+		"none": map[string]any(nil), "empty": map[string]any{},
+		"deep": map[string]any{"z": map[string]any{"y": "é\u2028"}}}
 	at := time.Date(2026, 11, 3, 4, 5, 6, 7000, time.FixedZone("", 3600))
 	for _, text := range []string{"", "plain", "<é&>", `"\` + "\x00\x7f\xff\n", "\u2029"} {
 		values["text "+text] = text

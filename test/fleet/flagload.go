@@ -27,9 +27,9 @@ type evaluation struct {
 }
 
 // openFlagStreams opens a stream for each of n cells. For each event about flags a cell does what an agent does: it
-// takes the bundle from the event, or fetches it over a connection of its own, checks the digest, compiles and folds the
-// bundle, and evaluates the watched flag. The bundle is compiled once while all cells wait: a real cell would have a processor of its own for
-// that.
+// takes the bundle from the event, or fetches it over a connection of its own, checks the digest, compiles and folds
+// the bundle, and evaluates the watched flag. The bundle is compiled once while all cells wait: a real cell would have
+// a processor of its own for that.
 func (l *load) openFlagStreams(n int) (any, error) {
 	return l.openStreams(n, func(i int, events *swarm.EventStream) error {
 		go l.followFlags(i, events)

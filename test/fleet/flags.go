@@ -67,8 +67,8 @@ func (b *bench) measureFlags(ctx context.Context) ([]figures.Row, error) {
 		return nil, err
 	}
 	return []figures.Row{
-		figures.TimeRow(fmt.Sprintf("one of %d flags pushed, until %d cells evaluate it so, p99, median of %d", flagCount,
-			flagCells, b.pushCount), changes.P99, "bare broadcast", bare.P99, 3),
+		figures.TimeRow(fmt.Sprintf("one of %d flags pushed, until %d cells evaluate it so, p99, median of %d",
+			flagCount, flagCells, b.pushCount), changes.P99, "bare broadcast", bare.P99, 3),
 		figures.NoteRow("  the last cell, and bundles that cells fetched", fmt.Sprintf("%s, %d",
 			figures.Time(changes.Last), newest.Fetched), fmt.Sprintf("bare %s, %d bytes", figures.Time(bare.Last),
 			newest.Size)),

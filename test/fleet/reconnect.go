@@ -58,7 +58,8 @@ func (b *bench) measureReconnect(ctx context.Context) ([]figures.Row, error) {
 			shed[reason] += n
 		}
 		made = append(made, float64(r.after.Streams-r.before.Streams)/cells)
-		forReports = append(forReports, float64(r.after.Connects-r.after.Streams-r.before.Connects+r.before.Streams)/cells)
+		others := r.after.Connects - r.after.Streams - r.before.Connects + r.before.Streams
+		forReports = append(forReports, float64(others)/cells)
 	}
 	var all []swarm.Snapshot
 	if err := l.call("snapshots", struct{}{}, &all); err != nil {
@@ -76,7 +77,8 @@ func (b *bench) measureReconnect(ctx context.Context) ([]figures.Row, error) {
 		figures.TimeRow(fmt.Sprintf("killed and started again: %d cells connected and current", b.streamCells),
 			figures.Median(ours), "bare handshakes", figures.Median(theirs), 1.5),
 		{What: "  connections made for each cell's stream until then", Got: fmt.Sprintf("%.2f", figures.Median(made)),
-			Base: fmt.Sprintf("and %.2f for reports", figures.Median(forReports)), Ratio: figures.Median(made), Limit: 1.1},
+			Base: fmt.Sprintf("and %.2f for reports", figures.Median(forReports)), Ratio: figures.Median(made),
+			Limit: 1.1},
 		figures.NoteRow("  from the kill until it listens again", figures.Time(figures.Median(outages)),
 			"not counted above"),
 		figures.NoteRow("  in all turned away, and broken connections",

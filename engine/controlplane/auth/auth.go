@@ -133,22 +133,7 @@ func (a *Auth) Admit(
 			return nil, false
 		}
 	}
-	var c *api.Caller
-	var err error
-	var epoch int64 // of the cell's identity, at the cells' listener
-	switch {
-	case route.Audience == api.Public || route.Audience == api.Hook: // probes must not wait for the store
-		c = &api.Caller{Listener: listener, RemoteAddr: r.RemoteAddr}
-	case listener == api.Cells:
-		p := a.identifyPeer(r)
-		c, epoch = p.caller, p.epoch
-		if route.Audience != api.Cell { // who registers is named later
-			own := *c
-			c = &own
-		}
-	default:
-		c, err = a.identifyCaller(r, route, listener)
-	}
+	c, epoch, err := a.identify(r, route, listener)
 	switch {
 	case errors.Is(err, access.ErrUnknown):
 		a.refusals.note(whoWrongToken, describeRequest(r), r.RemoteAddr)
@@ -200,6 +185,24 @@ func (a *Auth) Admit(
 		return c, true
 	}
 	return c, false
+}
+
+// identify identifies the caller of a route as far as possible without the body, and returns the epoch of a cell's
+// identity at the cells' listener.
+func (a *Auth) identify(r *http.Request, route *api.Route, listener api.Listener) (*api.Caller, int64, error) {
+	switch {
+	case route.Audience == api.Public || route.Audience == api.Hook: // probes must not wait for the store
+		return &api.Caller{Listener: listener, RemoteAddr: r.RemoteAddr}, 0, nil
+	case listener == api.Cells:
+		p := a.identifyPeer(r)
+		if route.Audience == api.Cell {
+			return p.caller, p.epoch, nil
+		}
+		own := *p.caller // who registers is named later
+		return &own, p.epoch, nil
+	}
+	c, err := a.identifyCaller(r, route, listener)
+	return c, 0, err
 }
 
 // fromForeignPage reports whether a browser sent the request for a page of another site (R57). Links to pages are fine,
