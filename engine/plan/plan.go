@@ -67,8 +67,8 @@ func (p *Plan) BlockedIn(channel string) (about, cells []channels.Verdict) {
 	return about, cells
 }
 
-// Turn sums up the verdicts of one gate about cells of a channel that wait only for their wave, or for a free slot: there
-// may be thousands, all with different reasons.
+// Turn sums up the verdicts of one gate about cells of a channel that wait only for their wave, or for a free slot:
+// there may be thousands, all with different reasons.
 type Turn struct {
 	Channel, Release, Gate string
 

@@ -9,7 +9,7 @@ import (
 	"math/bits"
 )
 
-// Set is a set of indexes below the number that Many was passed. Indexes beyond panic.
+// Set is a set of indexes below the number that Many was passed. The caller passes no other index.
 type Set []uint64
 
 const perWord = 64
@@ -40,14 +40,6 @@ func (s Set) Set(i int, in bool) {
 	} else {
 		s.Remove(i)
 	}
-}
-
-// Len returns how many indexes are in the set.
-func (s Set) Len() (n int) {
-	for _, word := range s {
-		n += bits.OnesCount64(word)
-	}
-	return n
 }
 
 // All returns the indexes in the set, in order. The loop's body may add and remove the index that it was passed.
