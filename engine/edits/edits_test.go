@@ -416,7 +416,7 @@ func TestReleaseDecisions(t *testing.T) {
 			want: "quarantine 1.2.0 in dedicated\n\nodd\n+ quarantine/1.2.0.yaml\ndigest: " +
 				string(digestOf("1.2.0")) + "\nchannels:\n    - dedicated\n    - staging\n" +
 				"reason: 'odd; before: slow (Grace) (staging)'\nby: Ada\ndid: quarantine 1.2.0 in dedicated\n" +
-				"next: no channel takes it; lift it with sluice quarantine 1.2.0 --lift",
+				"next: not taken by dedicated, staging; lift it with sluice quarantine 1.2.0 --lift",
 		},
 		"lift a quarantine: in one channel of two": {
 			given: quarantined("1.2.0", "dedicated", "staging"),
@@ -469,7 +469,7 @@ func TestReleaseDecisions(t *testing.T) {
 			want: "add cell initech to dedicated\n+ cells/initech/cell.yaml\napiVersion: sluice/v1\nkind: Cell\n" +
 				"channel: dedicated\nvalues:\n    domain: \"true\"\n    later: 1.1\n    replicas: 3\n    tenant: \"0123\"\n" +
 				"did: add cell initech to dedicated\nwarning: cells/initech/cell.yaml: warning: later is no parameter of 1.0.0 " +
-				"or a later release yet",
+				"or a later release: until one has it, the cell is granted nothing new",
 		},
 		"add a cell: a value that no release takes": {
 			given: parameters,
@@ -488,8 +488,8 @@ func TestReleaseDecisions(t *testing.T) {
 			d:     edits.ChangeCell{Name: "acme", Values: map[string]string{"tenant": "2026-01-01", "replica": "3"}},
 			want: "edit cell acme\n+ cells/acme/cell.yaml\nchannel: dedicated\nvalues:\n  replica: 3\n" +
 				"  tenant: \"2026-01-01\"\ndid: edit cell acme\nnext: sluice why acme shows what it gets\n" +
-				"warning: cells/acme/cell.yaml: warning: replica is no parameter of 1.0.0 or a later release yet; " +
-				"did you mean replicas?",
+				"warning: cells/acme/cell.yaml: warning: replica is no parameter of 1.0.0 or a later release: " +
+				"until one has it, the cell is granted nothing new; did you mean replicas?",
 		},
 		"add a cell: there": {
 			d:    edits.AddCell{Name: "acme", Channel: "dedicated"},

@@ -63,6 +63,10 @@ func (q Quarantine) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
 		}
 	}
 	next := "no channel takes it; lift it with sluice quarantine " + q.Release + " --lift"
+	if len(q.Channels) > 0 {
+		next = fmt.Sprintf("not taken by %s; lift it with sluice quarantine %s --lift", strings.Join(q.Channels, ", "),
+			q.Release)
+	}
 	if len(running) > 0 {
 		next = fmt.Sprintf("%s runs it: where onFailure is rollback it rolls back by itself; see sluice status",
 			strings.Join(running, ", "))

@@ -43,7 +43,7 @@ func (s *Releases) checkSigned(files map[string][]byte, by Person) error {
 		if cut && s.Desired.Pipeline.SignedReleases &&
 			(by.Key == nil || !isListedKey(by.Key, s.SigningKeys())) {
 			return Fail(errors.New("no channel would take it: sluice.yaml asks for signed releases"),
-				"sign with a key that sluice.yaml lists in people: sluice release cut V --key FILE")
+				"sign with a key that sluice.yaml lists in people: sluice release cut V --from DIR --key FILE")
 		}
 	}
 	return nil

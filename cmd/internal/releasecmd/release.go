@@ -179,7 +179,11 @@ func printRelease(a *cli.App, s releaseDetails) {
 		authors = append(authors, fmt.Sprintf("%s <%s>", p.Name, p.Email))
 	}
 	line("by", strings.Join(authors, ", "))
-	line("source", strings.TrimSpace(s.Manifest.Source.Repository+" "+cli.ShortID(s.Manifest.Source.Commit)))
+	commit, dirty := strings.CutSuffix(s.Manifest.Source.Commit, dirtySuffix)
+	if commit = cli.ShortID(commit); dirty {
+		commit += dirtySuffix
+	}
+	line("source", strings.TrimSpace(s.Manifest.Source.Repository+" "+commit))
 	coloured("head of", cli.Green, strings.Join(s.Head, ", "))
 	coloured("quarantined", cli.Red, strings.Join(s.Quarantined, ", "))
 	line("fixes", strings.Join(s.Manifest.Fixes, ", "))

@@ -259,12 +259,15 @@ func (r *sourceReader) noteOther(git func(args ...string) (string, error), top s
 	r.noteChanges(changed)
 }
 
+// dirtySuffix marks a commit that does not have all that a release has.
+const dirtySuffix = "-dirty"
+
 // warnDirty says that the recorded commit does not have what the release has, and marks the commit so.
 func (s *source) warnDirty(a *cli.App) {
 	if len(s.dirty) == 0 || s.origin.Commit == "" {
 		return
 	}
-	s.origin.Commit += "-dirty"
+	s.origin.Commit += dirtySuffix
 	a.Stderr.PrintLine("warning: %s not in commit %.8s (%s): the release records it as %.8s…-dirty; "+
 		"commit first to say exactly what it is made of",
 		words.Count(len(s.dirty), "change"), s.origin.Commit, words.Clip(strings.Join(s.dirty, ", "), 200), s.origin.Commit)
