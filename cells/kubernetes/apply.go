@@ -296,7 +296,7 @@ func (u *run) establish(ctx context.Context, objects []object) error {
 			if err != nil {
 				return interrupted(limited, unavailable("look at "+o.id.String(), err))
 			}
-			if live != nil && isEstablished(live) {
+			if live != nil && condition(live, "Established") != nil {
 				break
 			}
 			if err := pause(limited, establishWait); err != nil {
@@ -324,14 +324,6 @@ func (u *run) establish(ctx context.Context, objects []object) error {
 }
 
 func (o object) name() string { return o.id.String() }
-
-func isEstablished(live *unstructured.Unstructured) bool {
-	conditions, _, _ := unstructured.NestedSlice(live.Object, "status", "conditions")
-	return slices.ContainsFunc(conditions, func(c any) bool {
-		fields, _ := c.(map[string]any)
-		return fields["type"] == "Established" && fields["status"] == "True"
-	})
-}
 
 // awaitWave waits until what was applied of a wave and those before is healthy.
 func (u *run) awaitWave(ctx context.Context, objects []object, wave int) error {

@@ -106,27 +106,40 @@ func (r *compiledRule) assess(live *unstructured.Unstructured) assessment {
 	return assessment{ready: true}
 }
 
-// assessJob wants a Job to have succeeded: that it runs is not enough.
+// assessJob wants a Job to have succeeded: that it runs is not enough. One that is suspended is as it is meant to be.
 func assessJob(live *unstructured.Unstructured) assessment {
-	conditions, _, _ := unstructured.NestedSlice(live.Object, "status", "conditions")
-	for _, c := range conditions {
-		fields, _ := c.(map[string]any)
-		if fields["status"] != "True" {
-			continue
-		}
-		switch fields["type"] {
-		case "Complete":
-			return assessment{ready: true}
-		case "Failed":
-			a := notReady("it failed: %v: %v", fields["reason"], fields["message"])
-			a.failed = true
-			return a
-		case "Suspended":
-			return assessment{ready: true}
-		}
+	if a := assessHook(live); a.ready || a.failed || condition(live, "Suspended") == nil {
+		return a
+	}
+	return assessment{ready: true}
+}
+
+// assessHook wants the Job of a hook to have succeeded, whoever suspended it.
+func assessHook(live *unstructured.Unstructured) assessment {
+	failed, suspended := condition(live, "Failed"), condition(live, "Suspended")
+	switch {
+	case condition(live, "Complete") != nil:
+		return assessment{ready: true}
+	case failed != nil:
+		a := notReady("it failed: %v: %v", failed["reason"], failed["message"])
+		a.failed = true
+		return a
+	case suspended != nil:
+		return notReady("it is suspended: who did that, such as a queue for Jobs, must let it run")
 	}
 	active, _, _ := unstructured.NestedInt64(live.Object, "status", "active")
 	return notReady("it is not done: %s", words.Count(int(active), "active pod"))
+}
+
+// condition returns the condition of a type that holds; nil: it does not.
+func condition(live *unstructured.Unstructured, kind string) map[string]any {
+	conditions, _, _ := unstructured.NestedSlice(live.Object, "status", "conditions")
+	for _, c := range conditions {
+		if fields, _ := c.(map[string]any); fields["type"] == kind && fields["status"] == "True" {
+			return fields
+		}
+	}
+	return nil
 }
 
 // assessStatefulSet wants as many ready pods as were asked for, whichever way they are updated.

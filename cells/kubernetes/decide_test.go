@@ -316,6 +316,8 @@ func TestAssess(t *testing.T) {
 			nil, true, assessment{ready: true}},
 		"a job that failed": {"apiVersion: batch/v1\nkind: Job\nstatus: {conditions: [{type: Failed, status: 'True', " +
 			"reason: DeadlineExceeded}]}\n", nil, true, assessment{failed: true, why: "DeadlineExceeded"}},
+		"a job that is suspended": {"apiVersion: batch/v1\nkind: Job\nstatus: {conditions: [{type: Suspended, " +
+			"status: 'True'}]}\n", nil, true, assessment{ready: true}},
 		"a set without ready pods": {"apiVersion: apps/v1\nkind: StatefulSet\nspec: {updateStrategy: {type: OnDelete}}\n",
 			nil, true, assessment{why: "0 of 1 pods are ready"}},
 		"a set of none": {"apiVersion: apps/v1\nkind: StatefulSet\nspec: {replicas: 0}\n", nil, true, assessment{ready: true}},
@@ -330,6 +332,22 @@ func TestAssess(t *testing.T) {
 				t.Errorf("got %+v, want %+v", got, c.want)
 			}
 		})
+	}
+}
+
+// A hook is done once it succeeded: a suspended one did nothing yet.
+func TestAssessHook(t *testing.T) {
+	for conditions, want := range map[string]assessment{
+		"":                                  {why: "it is not done: 0 active pods"},
+		"{type: Suspended, status: 'True'}": {why: "it is suspended"},
+		"{type: Suspended, status: 'False'}, {type: Complete, status: 'True'}": {ready: true},
+		"{type: Suspended, status: 'True'}, {type: Failed, status: 'True', reason: DeadlineExceeded}": {failed: true,
+			why: "it failed: DeadlineExceeded"},
+	} {
+		got := assessHook(liveObject(t, "apiVersion: batch/v1\nkind: Job\nstatus: {conditions: ["+conditions+"]}\n"))
+		if got.ready != want.ready || got.failed != want.failed || !strings.Contains(got.why, want.why) {
+			t.Errorf("%s: got %+v, want %+v", conditions, got, want)
+		}
 	}
 }
 

@@ -72,7 +72,7 @@ func (u *run) hook(ctx context.Context, o object) error {
 		case live == nil:
 			return &cells.UnavailableError{Cause: fmt.Errorf("hook %s was deleted before it was done", o.id)}
 		}
-		switch a := assessJob(live); {
+		switch a := assessHook(live); {
 		case a.ready:
 			return nil
 		case a.failed:
