@@ -351,6 +351,26 @@ func TestAssessHook(t *testing.T) {
 	}
 }
 
+// The deadline of a hook that has none is not after the end of the wait for it.
+func TestLimitHook(t *testing.T) {
+	for name, c := range map[string]struct {
+		spec string
+		wait time.Duration
+		want int64
+	}{
+		"a long wait":        {"{}", time.Hour, 600},
+		"a short wait":       {"{}", 90 * time.Second, 90},
+		"a very short wait":  {"{}", time.Millisecond, 1},
+		"a limit of its own": {"{activeDeadlineSeconds: 3600}", time.Minute, 3600},
+	} {
+		m := liveObject(t, "apiVersion: batch/v1\nkind: Job\nspec: "+c.spec+"\n")
+		limitHook(m, c.wait)
+		if got, _, err := unstructured.NestedInt64(m.Object, "spec", "activeDeadlineSeconds"); got != c.want {
+			t.Errorf("%s: %d, %v", name, got, err)
+		}
+	}
+}
+
 // Whatever a file holds, reading it ends in an object or in an error.
 func FuzzReadManifest(f *testing.F) {
 	f.Add([]byte("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"))

@@ -7,12 +7,13 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/sluice-cd/sluice/cells"
 )
 
 const (
-	hookLimit     = 600 // seconds that a hook without a limit of its own may take
+	hookLimit     = 10 * time.Minute // that a hook without a limit of its own may take
 	hookLook      = 200 * time.Millisecond
 	maxHookPrefix = 40 // bytes of a hook's own name in the name of its run
 )
@@ -23,10 +24,11 @@ func hookName(name string, a cells.Assignment, hash string) string {
 	return name[:min(len(name), maxHookPrefix)] + "-" + contentHash([]byte(a.Digest), []byte(hash))[:10]
 }
 
-// limitHook gives a hook a deadline, unless it has one.
-func limitHook(m *unstructured.Unstructured) {
+// limitHook gives a hook a deadline, unless it has one: no later than it is waited for, should the agent be gone then.
+func limitHook(m *unstructured.Unstructured, wait time.Duration) {
 	if _, ok, _ := unstructured.NestedFieldNoCopy(m.Object, "spec", "activeDeadlineSeconds"); !ok {
-		_ = unstructured.SetNestedField(m.Object, int64(hookLimit), "spec", "activeDeadlineSeconds")
+		seconds := int64(max(min(hookLimit, wait), time.Second) / time.Second)
+		_ = unstructured.SetNestedField(m.Object, seconds, "spec", "activeDeadlineSeconds")
 	}
 }
 
@@ -49,37 +51,69 @@ func (u *run) hooks(ctx context.Context, hooks []object) error {
 	return nil
 }
 
-// hook starts a hook, or finds it running, and waits for it.
+// hook starts a hook, or finds it running, and waits for it. One that takes too long is ended: whatever follows must
+// not meet it.
 func (u *run) hook(ctx context.Context, o object) error {
-	t := u.target
 	if err := u.object(ctx, o); err != nil {
 		return err
 	}
-	late := &refusal{fmt.Sprintf("hook %s is not done within %s", o.id, t.options.WaitTimeout), cells.CauseRelease}
-	limited, cancel := context.WithTimeoutCause(ctx, t.options.WaitTimeout, late)
+	limit := u.target.options.WaitTimeout
+	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	last, err := u.awaitHook(limited, o)
+	switch {
+	case err == nil || limited.Err() == nil:
+		return err
+	case context.Cause(ctx) != nil:
+		return context.Cause(ctx)
+	}
+	if err := u.endHook(ctx, o); err != nil {
+		return err
+	}
+	return &refusal{fmt.Sprintf("hook %s is not done within %s, and was deleted: %s", o.id, limit, last),
+		cells.CauseRelease}
+}
+
+// awaitHook waits until a hook succeeded. last is why it had not, when that was seen last.
+func (u *run) awaitHook(ctx context.Context, o object) (last string, err error) {
+	last = "it was not seen"
 	for {
-		found, err := t.cluster.find(ctx, o.groupKind(), o.version)
+		found, err := u.target.cluster.find(ctx, o.groupKind(), o.version)
 		if err != nil {
-			return unavailable("look at hook "+o.id.String(), err)
+			return last, unavailable("look at hook "+o.id.String(), err)
 		}
-		live, err := t.cluster.get(limited, found, o.id)
+		live, err := u.target.cluster.get(ctx, found, o.id)
 		switch {
-		case context.Cause(limited) != nil:
-			return context.Cause(limited)
 		case err != nil:
-			return unavailable("look at hook "+o.id.String(), err)
+			return last, unavailable("look at hook "+o.id.String(), err)
 		case live == nil:
-			return &cells.UnavailableError{Cause: fmt.Errorf("hook %s was deleted before it was done", o.id)}
+			return last, &cells.UnavailableError{Cause: fmt.Errorf("hook %s was deleted before it was done", o.id)}
 		}
-		switch a := assessHook(live); {
+		a := assessHook(live)
+		switch {
 		case a.ready:
-			return nil
+			return "", nil
 		case a.failed:
-			return &refusal{fmt.Sprintf("hook %s: %s", o.id, a.why), cells.CauseRelease}
+			return last, &refusal{fmt.Sprintf("hook %s: %s", o.id, a.why), cells.CauseRelease}
 		}
-		if err := pause(limited, hookLook); err != nil {
-			return err
+		last = a.why
+		if err := pause(ctx, hookLook); err != nil {
+			return last, err
 		}
 	}
+}
+
+// endHook deletes the Job of a hook, and so its pods.
+func (u *run) endHook(ctx context.Context, o object) error {
+	u.mu.Lock()
+	uid := u.target.inventory.byID[o.id].UID
+	u.mu.Unlock()
+	found, err := u.target.cluster.find(ctx, o.groupKind(), o.version)
+	if err == nil {
+		err = u.target.cluster.delete(ctx, found, o.id, types.UID(uid))
+	}
+	if err != nil {
+		return unavailable("end hook "+o.id.String(), err)
+	}
+	return nil
 }

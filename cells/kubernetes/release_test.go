@@ -470,6 +470,26 @@ func TestWavesAndHooks(t *testing.T) {
 	}
 }
 
+// A hook that is suspended did nothing: the release waits for it, and fails. The Job is gone then, though its own
+// deadline is later, and does not run once somebody resumes it.
+func TestHookIsSuspended(t *testing.T) {
+	w := newWorld(t, shared.Get(t))
+	w.options.WaitTimeout = 2 * time.Second
+	w.open(t)
+	migrate := "apiVersion: batch/v1\nkind: Job\nmetadata: {name: migrate, annotations: {sluice/hook: before}}\n" +
+		"spec:\n  suspend: true\n  activeDeadlineSeconds: 3600\n" +
+		"  template:\n    spec: {restartPolicy: Never, containers: [{name: c, image: 'c:1'}]}\n"
+	err := w.target.Apply(t.Context(), release("1.0.0", documents(migrate, deployment("web", "web:1"))))
+	if err == nil || !strings.Contains(err.Error(), "is not done within 2s, and was deleted: it is ") ||
+		cells.CauseOf(err) != cells.CauseRelease {
+		t.Errorf("apply says %v", err)
+	}
+	w.wantThere(t, false, "deployment", "web")
+	if jobs := w.kubectl(t, "get", "jobs", "-o", "name"); jobs != "" {
+		t.Errorf("there are still %s", jobs)
+	}
+}
+
 // Fault 47: an apply that waits ends at once when it is superseded.
 func TestFault47SupersededWhileWaiting(t *testing.T) {
 	w := newWorld(t, shared.Get(t))

@@ -188,7 +188,7 @@ func (t *Target) manifest(o object, r cells.Rendered) (*unstructured.Unstructure
 	m.SetLabels(labels)
 	removeServerFields(m) // what was exported from a cluster has them
 	if o.hook != hookNone {
-		limitHook(m)
+		limitHook(m, t.options.WaitTimeout)
 	}
 	return m, nil
 }
