@@ -190,7 +190,9 @@ func (c *Client) ask(ctx context.Context, op *Operation, running bool) error {
 	}
 	switch response.StatusCode {
 	case http.StatusOK, http.StatusCreated:
-		c.learnGranted(op.Kind)
+		if response.StatusCode == http.StatusCreated && !running {
+			c.learnGranted(op.Kind)
+		}
 		return nil
 	case http.StatusLocked, http.StatusBadRequest:
 	default:
@@ -251,7 +253,8 @@ func (c *Client) learn(s State) {
 	}
 }
 
-// learnGranted forgets a refusal of a kind that the agent now grants.
+// learnGranted forgets a refusal of a kind that the agent now grants anew. That it renews a lease, or takes over what
+// is under way, says nothing: it does so in a maintenance too.
 func (c *Client) learnGranted(kind string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -282,6 +282,31 @@ func TestWithoutAnAgent(t *testing.T) {
 	}
 }
 
+// What is under way is renewed, and taken over, in a maintenance too: that ends no refusal that the client knows of.
+func TestRenewalsEndNoRefusal(t *testing.T) {
+	a := startAgent(t)
+	c := New(a.socket, Options{Renew: time.Hour, Timeout: time.Minute})
+	op, err := c.Begin(t.Context(), "start", "before")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer op.cancel()
+	a.refuse(time.Hour)
+	if _, err := c.Begin(t.Context(), "start", "now"); err == nil {
+		t.Fatal("granted")
+	}
+	for _, op := range []*Operation{op, {Kind: "start", Key: "of a process that is gone"}} {
+		if err := c.ask(t.Context(), op, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.kill()
+	refused := new(Refused)
+	if _, err := c.Begin(t.Context(), "start", "now"); !errors.As(err, &refused) || !refused.Unconfirmed {
+		t.Errorf("%v", err)
+	}
+}
+
 // A renewal that is under way when the operation ends does not come after the end, which would keep the lease.
 func TestEndComesAfterARenewal(t *testing.T) {
 	s := server.New(func() {})
