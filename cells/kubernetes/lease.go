@@ -89,10 +89,12 @@ type lease struct {
 	me      holder // its folder is read with the first request
 	seen    leaseRecord
 	seenAt  time.Time
-	until   time.Time // the Lease is this process's until then
-	held    bool      // it was, once
-	lookAt  time.Time // when to look next, if it is another's
-	fault   error     // why it is not this process's
+	until   time.Time   // the Lease is this process's until then, by the monotonic clock
+	byWall  time.Time   // and until then by the wall clock: the other one stands while the machine is suspended
+	lapses  *time.Timer // calls lapse then
+	held    bool        // it was, once
+	lookAt  time.Time   // when to look next, if it is another's
+	fault   error       // why it is not this process's
 	stop    context.CancelFunc
 	acting  context.CancelCauseFunc // ends what runs now; nil: nothing does
 	started time.Time               // when this process became the holder
@@ -137,6 +139,10 @@ func (l *lease) act(ctx context.Context) (acting context.Context, end func(), er
 	acting, cancel := context.WithCancelCause(ctx)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if !l.isMine(time.Now()) { // it ended meanwhile
+		cancel(nil)
+		return nil, nil, l.lapsed()
+	}
 	l.acting = cancel
 	return acting, func() {
 		l.mu.Lock()
@@ -150,7 +156,7 @@ func (l *lease) act(ctx context.Context) (acting context.Context, end func(), er
 func (l *lease) ensure(ctx context.Context) error {
 	now := time.Now()
 	l.mu.Lock()
-	isMine, fault, wait := now.Before(l.until), l.fault, now.Before(l.lookAt)
+	isMine, fault, wait := l.isMine(now), l.fault, now.Before(l.lookAt)
 	l.mu.Unlock()
 	switch {
 	case isMine:
@@ -175,15 +181,53 @@ func (l *lease) keep(ctx context.Context) {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	l.stop = stop
 	l.running.Go(func() {
-		for pause(running, leaseRenewEvery) == nil {
-			err := l.try(running)
+		for asked := time.Now(); pause(running, leaseLookEvery) == nil; {
 			l.mu.Lock()
-			if err != nil && l.acting != nil && (!time.Now().Before(l.until) || l.isAnothers()) {
-				l.acting(err)
-			}
+			isMine := l.isMine(time.Now())
 			l.mu.Unlock()
+			if isMine && time.Since(asked) < leaseRenewEvery {
+				continue
+			}
+			asked = time.Now()
+			if l.try(running) != nil {
+				l.lapse()
+			}
 		}
 	})
+}
+
+// extend notes that the Lease is this process's for leaseDuration after it asked. l.mu is held.
+func (l *lease) extend(asked time.Time) {
+	l.until, l.held = asked.Add(leaseDuration), true
+	l.byWall = l.until.Round(0)
+	if l.lapses == nil {
+		l.lapses = time.AfterFunc(time.Until(l.until), l.lapse)
+		return
+	}
+	l.lapses.Reset(time.Until(l.until))
+}
+
+// isMine reports whether the Lease is this process's at now. l.mu is held.
+func (l *lease) isMine(now time.Time) bool {
+	return now.Before(l.until) && now.Round(0).Before(l.byWall)
+}
+
+// lapse ends what runs once the Lease is not this process's any more: another may act from then on.
+func (l *lease) lapse() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.acting != nil && !l.isMine(time.Now()) {
+		l.acting(l.lapsed())
+	}
+}
+
+// lapsed says why the Lease is not this process's. l.mu is held.
+func (l *lease) lapsed() error {
+	if l.fault != nil {
+		return l.fault
+	}
+	return &cells.UnavailableError{Cause: fmt.Errorf("this agent did not renew its Lease %s/%s for %s: the machine "+
+		"was suspended, or the API server does not answer", l.namespace, leaseName, leaseDuration)}
 }
 
 // isAnothers reports whether another process has the Lease. l.mu is held.
@@ -209,7 +253,7 @@ func (l *lease) try(ctx context.Context) error {
 		}
 		return err
 	}
-	l.until, l.held = asked.Add(leaseDuration), true
+	l.extend(asked)
 	return nil
 }
 
@@ -273,8 +317,11 @@ func (l *lease) described(r leaseRecord) error {
 func (l *lease) close() {
 	l.mu.Lock()
 	stop := l.stop
-	isMine := time.Now().Before(l.until) && l.seen.holder == l.me.String()
+	isMine := l.isMine(time.Now()) && l.seen.holder == l.me.String()
 	l.until = time.Time{}
+	if l.lapses != nil {
+		l.lapses.Stop()
+	}
 	found := l.seen
 	l.mu.Unlock()
 	if stop != nil {

@@ -1,7 +1,9 @@
 package kubernetes
 
 import (
+	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -38,5 +40,51 @@ func TestMayTake(t *testing.T) {
 				t.Errorf("%s: %t", name, got)
 			}
 		}
+	}
+}
+
+// What runs ends when the Lease does, though a request to renew it is still under way: another may act from then on.
+func TestActingEndsWithTheLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &lease{}
+		defer l.close()
+		extend := func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.extend(time.Now())
+		}
+		extend()
+		acting, end, err := l.act(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer end()
+		time.Sleep(leaseRenewEvery)
+		extend()
+		time.Sleep(leaseDuration - 1)
+		synctest.Wait()
+		if acting.Err() != nil {
+			t.Fatal("it ended before the Lease")
+		}
+		time.Sleep(1)
+		synctest.Wait()
+		if acting.Err() == nil || context.Cause(acting).Error() != l.lapsed().Error() {
+			t.Errorf("it goes on, or ended because of %v", context.Cause(acting))
+		}
+	})
+}
+
+// The monotonic clock stands while a machine is suspended: the wall clock counts as well.
+func TestLeaseOfASuspendedMachine(t *testing.T) {
+	l := &lease{}
+	now := time.Now()
+	l.extend(now)
+	defer l.lapses.Stop()
+	if !l.isMine(now) || !l.isMine(now.Add(leaseDuration-1)) || l.isMine(now.Add(leaseDuration)) {
+		t.Error("it is not for as long as it says")
+	}
+	l.byWall = l.byWall.Add(-leaseDuration)
+	if l.isMine(now) {
+		t.Error("it is over by the wall clock")
 	}
 }
