@@ -64,7 +64,7 @@ func (u *upkeepTest) restart() {
 	if err := json.Unmarshal(text, &fresh.journal); err != nil {
 		u.t.Fatal(err)
 	}
-	fresh.Upkeep.Record = fresh.Upkeep.Record.Restore(fresh.Upkeep.Policy, u.now)
+	fresh.Upkeep.restore(u.now)
 	fresh.nextHeal, fresh.nextHealthCheck, fresh.targetVerified = u.nextHeal, u.nextHealthCheck, true
 	u.state = fresh
 }
@@ -260,6 +260,17 @@ func TestKilledInEachPhase(t *testing.T) {
 	u.handleHealth(nil, u.now)
 	u.pass(0)
 	u.expect("announced", "entered", "overran", "announced", "entered", "left")
+}
+
+// One overran while the clock was a year ahead: once it is right, the next waits for no longer than after any other.
+func TestOverranWithTheClockAhead(t *testing.T) {
+	u := newUpkeepTest(t)
+	u.Upkeep.After = u.now.AddDate(1, 0, 0)
+	u.restart()
+	u.offer("2.0.0", 2)
+	if r := u.Upkeep.Record; r == nil || r.Begins.After(u.now.Add(15*time.Minute)) {
+		t.Errorf("%+v", r)
+	}
 }
 
 // A living agent prolongs it, says why, and only so far.

@@ -68,12 +68,18 @@ func (l *loop) busy() maintenance.Busy {
 	return b
 }
 
+// restore takes up what the journal says, in a process that starts at now. Every instant is anchored anew.
+func (u *upkeep) restore(now time.Time) {
+	u.Record, u.Owner = u.Record.Restore(u.Policy, now), u.Owner.Restore(now)
+	u.After = u.Policy.RestorePause(u.After, now)
+}
+
 // openMaintenance takes up what the journal says of maintenances, before anybody may ask for an operation.
 func (l *loop) openMaintenance(now time.Time) {
 	l.maintenance = server.New(l.operationEnded.Notify)
 	l.tellers = newTellers(l.agent.options, l.operationEnded.Notify)
 	u := &l.state.Upkeep
-	u.Record, u.Owner = u.Record.Restore(u.Policy, now), u.Owner.Restore(now)
+	u.restore(now)
 	l.maintenance.Set(maintenance.Combine(u.Record, u.Owner, u.Texts, now))
 	_, err := os.Stat(maintenanceFile(l.agent.options.StateDir))
 	l.toldBefore = err == nil

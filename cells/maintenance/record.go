@@ -60,6 +60,12 @@ func (r *Record) Restore(p Policy, now time.Time) *Record {
 	return &restored
 }
 
+// RestorePause returns when the next maintenance may begin after one that overran, for an agent that starts at now: see
+// Record.Restore.
+func (p Policy) RestorePause(end, now time.Time) time.Time {
+	return anchor(end, now, p.WithDefaults().Again)
+}
+
 // anchor returns t as an instant of the clock that now is of, at most so far ahead.
 func anchor(t, now time.Time, ahead time.Duration) time.Time {
 	if t.IsZero() {
