@@ -212,7 +212,7 @@ func arrows() map[string][]string {
 			"cells/agent/flagserver", "cells/agent/imagerelay", "cells/maintenance/server"),
 		"cells/kubernetes":         with("cells/agent/disk", "releases/health"),
 		"cells/kubernetes/podlogs": {"releases/diagnostics"},
-		"cells/selfupdate":         {"cells", "cells/agent/disk", "internal/filelock", "releases"},
+		"cells/selfupdate":         {"cells", "cells/agent/clock", "cells/agent/disk", "internal/filelock", "releases"},
 		"cells/selfupdate/host": {"cells", "cells/agent/disk", "cells/process", "cells/selfupdate", "internal/backoff",
 			"releases"},
 	}

@@ -67,6 +67,7 @@ type Options struct {
 type Part struct {
 	options Options
 	records records
+	now     func() instant
 
 	mu    sync.Mutex
 	works bool      // the control plane took a report of this process; a guard works always
@@ -80,7 +81,7 @@ type Part struct {
 func New(o Options) *Part {
 	o.Limit = cmp.Or(o.Limit, 10*time.Minute)
 	o.Every = cmp.Or(o.Every, 2*time.Second)
-	return &Part{options: o, records: records{o.Dir}, works: o.Part == Guard}
+	return &Part{options: o, records: records{o.Dir}, now: readClocks, works: o.Part == Guard}
 }
 
 // Reported says that the control plane took a report of this process.
@@ -98,7 +99,7 @@ func (p *Part) Run(ctx context.Context) {
 	tick := time.NewTicker(p.options.Every)
 	defer tick.Stop()
 	for {
-		err := p.look(ctx, time.Now())
+		err := p.look(ctx, p.now())
 		if text := fmt.Sprint(err); ctx.Err() == nil && text != p.lastFault {
 			p.lastFault = text
 			if err != nil {
@@ -124,16 +125,16 @@ func (p *Part) PutAsideDamaged() bool {
 }
 
 // look does once what there is to do.
-func (p *Part) look(ctx context.Context, now time.Time) error {
+func (p *Part) look(ctx context.Context, now instant) error {
 	r, err := p.records.load()
 	if err != nil || r == (Record{}) {
 		return err
 	}
 	p.mu.Lock()
 	if r != p.seen {
-		p.seen, p.since = r, now
+		p.seen, p.since = r, now.wall
 	}
-	works, since := p.works, now.Sub(p.since)
+	works, since := p.works, now.wall.Sub(p.since)
 	p.mu.Unlock()
 	isMine := r.Part == p.options.Part
 	var is images
@@ -154,7 +155,7 @@ func (p *Part) look(ctx context.Context, now time.Time) error {
 	case actNothing:
 		return nil
 	case actWatch:
-		next.Phase, next.At = watched, instant(now)
+		next = r.watchedSince(now)
 	case actConfirm:
 		next.Phase = confirmed
 	case actUndo:
@@ -174,18 +175,14 @@ func (p *Part) look(ctx context.Context, now time.Time) error {
 	return err
 }
 
-// instant returns a time as records keep it: two that are equal are the same value.
-func instant(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
-
 // follow has the guard take the image of the agent that was confirmed and worked for long enough: in a step of its
 // own, in which the agent watches.
-func (p *Part) follow(ctx context.Context, r Record, now time.Time) error {
+func (p *Part) follow(ctx context.Context, r Record, now instant) error {
 	wanted, running, err := p.options.Workload.Images(ctx)
 	if err != nil {
 		return err
 	}
-	next := Record{ID: rand.Text(), Part: Guard, From: wanted[Guard], To: running[Agent], Phase: watched,
-		At: instant(now)}
+	next := Record{ID: rand.Text(), Part: Guard, From: wanted[Guard], To: running[Agent]}.watchedSince(now)
 	if next.From == next.To || next.From == "" {
 		next = Record{} // there is nothing to follow
 	}

@@ -82,6 +82,7 @@ func (p *pod) runOnce(ctx context.Context) {
 			continue
 		}
 		part := New(Options{Part: container, Dir: p.dir, Workload: p, Limit: 10 * time.Minute})
+		part.now = func() instant { return instant{wall: time.Now()} } // of the test's own clock
 		processes.Go(func() { part.Run(ctx) })
 		if container == Agent {
 			p.agent = part

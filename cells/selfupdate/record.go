@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sluice-cd/sluice/cells/agent/clock"
 	"github.com/sluice-cd/sluice/cells/agent/disk"
 	"github.com/sluice-cd/sluice/internal/filelock"
 )
@@ -41,6 +42,10 @@ type Record struct {
 	Phase phase  `json:"phase"`
 	// At is when the step was watched first, in UTC; zero: it is not yet, or by a version that did not keep it.
 	At time.Time `json:"at,omitzero"`
+	// Boot and Since are the same by the clock that nobody sets, which counts from a start of the machine; empty: it
+	// has none, or a version did not keep it.
+	Boot  string        `json:"boot,omitempty"`
+	Since time.Duration `json:"since,omitempty"`
 	// Starts is how often the agent was started while it is watched, on a machine.
 	Starts int `json:"starts,omitempty"`
 }
@@ -68,13 +73,42 @@ func (r Record) start(chosen string) (image string, next Record) {
 	return chosen, r
 }
 
+// instant is a point in time by both clocks: see Record.At and Record.Boot.
+type instant struct {
+	wall  time.Time
+	boot  string
+	since time.Duration
+}
+
+// readClocks returns the present instant.
+func readClocks() instant {
+	now := instant{wall: time.Now()}
+	if boot, since, ok := clock.ReadMonotonic(); ok {
+		now.boot, now.since = boot, since
+	}
+	return now
+}
+
+// watchedSince returns r as a step that is watched from an instant on. Two records that are equal are the same value.
+func (r Record) watchedSince(now instant) Record {
+	r.Phase, r.At = watched, now.wall.UTC().Truncate(time.Second)
+	r.Boot, r.Since = now.boot, now.since
+	return r
+}
+
 // watchedFor returns for how long a step is watched: seen is for how long this process knows that. A pod that is
-// replaced again and again begins no new wait.
-func (r Record) watchedFor(seen time.Duration, now time.Time) time.Duration {
-	if r.Phase != watched || r.At.IsZero() {
+// replaced again and again begins no new wait. The wall clock, which may be set meanwhile, counts only once the machine
+// was started again, or the pod is on another one.
+func (r Record) watchedFor(seen time.Duration, now instant) time.Duration {
+	switch {
+	case r.Phase != watched:
+		return seen
+	case r.Boot != "" && r.Boot == now.boot:
+		return max(seen, now.since-r.Since)
+	case r.At.IsZero():
 		return seen
 	}
-	return max(seen, now.Sub(r.At))
+	return max(seen, now.wall.Sub(r.At))
 }
 
 // images are those of the two parts, by container: as the workload is to run, and as this pod does run.

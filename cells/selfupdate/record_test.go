@@ -39,6 +39,37 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// For how long a step is watched does not change when somebody sets the machine's clock. Once the machine was started
+// again, nothing but that clock knows.
+func TestWatchedFor(t *testing.T) {
+	at := time.Date(2026, 11, 29, 13, 0, 0, 0, time.UTC)
+	begun := instant{at, "a", time.Hour}
+	for name, tc := range map[string]struct {
+		begun, now instant
+		seen       time.Duration
+		want       time.Duration
+	}{
+		"one boot":                 {begun, instant{at.Add(time.Minute), "a", time.Hour + time.Minute}, 0, time.Minute},
+		"set ahead":                {begun, instant{at.AddDate(1, 0, 0), "a", time.Hour + time.Minute}, 0, time.Minute},
+		"set back":                 {begun, instant{at.AddDate(-1, 0, 0), "a", 61 * time.Minute}, 0, time.Minute},
+		"another boot":             {begun, instant{at.Add(time.Minute), "b", time.Second}, 0, time.Minute},
+		"another boot, set back":   {begun, instant{at.AddDate(-1, 0, 0), "b", time.Second}, time.Second, time.Second},
+		"without a clock of boots": {instant{wall: at}, instant{wall: at.Add(time.Minute)}, 0, time.Minute},
+		"this process knows more":  {begun, instant{at, "a", time.Hour}, time.Minute, time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := Record{ID: "x", Part: Agent, From: "sluice:1", To: "sluice:2"}.watchedSince(tc.begun)
+			if got := r.watchedFor(tc.seen, tc.now); got != tc.want {
+				t.Errorf("%s, want %s", got, tc.want)
+			}
+		})
+	}
+	r := Record{ID: "x", Part: Agent, Phase: watched} // of a version that kept no time
+	if got := r.watchedFor(time.Second, begun); got != time.Second {
+		t.Error(got)
+	}
+}
+
 // Only what is new, watched, and works confirms a step; once the step was undone, nothing does.
 func TestProve(t *testing.T) {
 	for name, tc := range map[string]struct {
