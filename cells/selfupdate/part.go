@@ -138,7 +138,7 @@ func (p *Part) look(ctx context.Context, now instant) error {
 	p.mu.Unlock()
 	isMine := r.Part == p.options.Part
 	var is images
-	if isMine && r.Phase == watched || r.Phase == undone { // else it does not matter which images there are
+	if (isMine || r.Part == Guard) && r.Phase == watched || r.Phase == undone { // else the images do not matter
 		if is.wanted, is.running, err = p.options.Workload.Images(ctx); err != nil {
 			return err
 		}
@@ -162,6 +162,8 @@ func (p *Part) look(ctx context.Context, now instant) error {
 		next.Phase = undone
 	case actSettle:
 		next.Phase = restored
+	case actChange:
+		return p.options.Workload.SetImage(ctx, r.Part, r.To)
 	case actRestore:
 		return p.options.Workload.SetImage(ctx, r.Part, r.From)
 	case actRestart:
@@ -176,7 +178,7 @@ func (p *Part) look(ctx context.Context, now instant) error {
 }
 
 // follow has the guard take the image of the agent that was confirmed and worked for long enough: in a step of its
-// own, in which the agent watches.
+// own, in which the agent watches. An image that can't be changed at once is changed by one of the next looks.
 func (p *Part) follow(ctx context.Context, r Record, now instant) error {
 	wanted, running, err := p.options.Workload.Images(ctx)
 	if err != nil {

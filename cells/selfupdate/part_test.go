@@ -26,8 +26,9 @@ type pod struct {
 
 	mu              sync.Mutex
 	wanted, running map[string]string
-	agent           *Part // nil: it does not run
-	changed         int   // images
+	agent           *Part          // nil: it does not run
+	changed         int            // images
+	refused         map[string]int // requests to change the image of a container that will be
 	end             context.CancelFunc
 	ended           context.Context // of the pod
 }
@@ -48,6 +49,10 @@ func (p *pod) Images(context.Context) (wanted, running map[string]string, err er
 func (p *pod) SetImage(_ context.Context, container, image string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.refused[container] > 0 {
+		p.refused[container]--
+		return errors.New("the API server is away")
+	}
 	p.wanted[container] = image
 	p.changed++
 	return nil
@@ -296,6 +301,17 @@ func TestTheOldGuardIsPutBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.want(t, "mirror/sluice:3", "mirror/sluice:1")
+	})
+}
+
+// The guard follows its agent though the first requests to change its image fail.
+func TestTheGuardFollowsLater(t *testing.T) {
+	inPod(t, func(p *pod) { p.refused = map[string]int{Guard: 3} }, func(ctx context.Context, p *pod) {
+		if err := p.update(ctx, "vendor/sluice:2"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Minute)
+		p.want(t, "mirror/sluice:2", "mirror/sluice:2")
 	})
 }
 

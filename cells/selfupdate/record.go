@@ -121,6 +121,7 @@ const (
 	actNothing act = ""
 	actWatch   act = "watch"   // say that it watches
 	actConfirm act = "confirm" // say that it works
+	actChange  act = "change"  // change the guard's image, as follow could not
 	actUndo    act = "undo"    // decide that the old image comes back
 	actRestore act = "restore" // change the image back
 	actRestart act = "restart" // replace the pod, in which the new image still is
@@ -134,6 +135,8 @@ func (r Record) watch(now images, since, limit time.Duration) act {
 		return actWatch
 	case r.Phase == watched && since >= limit:
 		return actUndo
+	case r.Phase == watched && r.Part == Guard && now.wanted[Guard] == r.From: // of an agent, advance does it
+		return actChange
 	case r.Phase == undone && now.wanted[r.Part] == r.To:
 		return actRestore
 	case r.Phase == undone && now.running[r.Part] == r.To:

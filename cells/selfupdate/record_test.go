@@ -39,6 +39,28 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// The agent changes the image of its guard, as long as that is the one before and the step is not late.
+func TestWatchOfTheGuard(t *testing.T) {
+	r := Record{ID: "x", Part: Guard, From: "sluice:1", To: "sluice:2", Phase: watched}
+	for name, tc := range map[string]struct {
+		wanted string
+		since  time.Duration
+		want   act
+	}{
+		"not changed":              {"sluice:1", time.Second, actChange},
+		"changed":                  {"sluice:2", time.Second, actNothing},
+		"another, by the owner":    {"sluice:9", time.Second, actNothing},
+		"not changed for too long": {"sluice:1", time.Minute, actUndo},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := r.watch(images{wanted: map[string]string{Guard: tc.wanted}}, tc.since, time.Minute)
+			if got != tc.want {
+				t.Errorf("it does %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
 // For how long a step is watched does not change when somebody sets the machine's clock. Once the machine was started
 // again, nothing but that clock knows.
 func TestWatchedFor(t *testing.T) {
