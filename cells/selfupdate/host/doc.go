@@ -8,7 +8,7 @@
 // What always holds:
 //
 //   - A program runs only if its bytes came from the image that a release names by digest, and are as they were then.
-//     A damaged one is not started: the installed program is.
+//     A damaged one is not started: the installed program is. So it is while one can't be started.
 //   - A release names a program only in a cell whose root of trust the release's signers are verified by.
 //   - What is chosen, how far a step is and how often a new program was started are on disk before they count.
 //   - An installed program that somebody replaced runs itself: what a release chose before does not count any more.

@@ -29,6 +29,7 @@ type GuardOptions struct {
 	Stdout, Stderr io.Writer     // of the agent
 	Limit          time.Duration // for a new agent to report; default 10m
 	Every          time.Duration // between looks at the record, and which agent is to run; default 2s
+	Hold           time.Duration // the one before stays for so long, if one can't be started; default 5m
 	Log            zerolog.Logger
 }
 
@@ -38,18 +39,16 @@ type Guard struct {
 	files   files
 	part    *selfupdate.Part
 	running atomic.Pointer[string] // the image that runs; empty: none
+	faulty  string                 // an image whose program could not be started; Run sets it while no agent runs
 }
 
-const (
-	holdFor   = 5 * time.Minute  // the one before stays, if a new one can't be started
-	stopGrace = 50 * time.Second // for an agent and its hook to end
-)
+const stopGrace = 50 * time.Second // for an agent and its hook to end
 
 var errReplaced = errors.New("another agent is to run")
 
 // NewGuard returns a guard, and starts nothing.
 func NewGuard(o GuardOptions) *Guard {
-	o.Every = cmp.Or(o.Every, 2*time.Second)
+	o.Every, o.Hold = cmp.Or(o.Every, 2*time.Second), cmp.Or(o.Hold, 5*time.Minute)
 	g := &Guard{options: o, files: files{o.Dir}}
 	g.running.Store(new(string))
 	g.part = selfupdate.New(selfupdate.Options{Part: selfupdate.Guard, Dir: o.Dir, Limit: o.Limit, Every: o.Every,
@@ -76,6 +75,14 @@ func (g *Guard) Run(ctx context.Context) error {
 	for {
 		image, program, trial, hold := g.next()
 		err := g.runAgent(ctx, image, program, hold)
+		if image != Installed && !trial && isStartFault(err) {
+			g.options.Log.Error().Err(err).Str("image", image).Msg("this agent can't be started, and the installed " +
+				"one runs until it can: the file system of the state folder must allow programs (no noexec), and the " +
+				"program must be for this machine; a release may also name another agent")
+			g.faulty = image
+			image = Installed
+			err = g.runAgent(ctx, image, g.options.Program, g.options.Hold)
+		}
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -90,6 +97,12 @@ func (g *Guard) Run(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// isStartFault reports whether an agent ended by an error because the operating system did not start it at all.
+func isStartFault(err error) bool {
+	fault, ok := errors.AsType[*fs.PathError](err)
+	return ok && fault.Op == "fork/exec"
 }
 
 // mend puts aside what is damaged, and forgets what a release chose before the owner replaced the installed program.
@@ -120,7 +133,7 @@ func (g *Guard) next() (image, program string, trial bool, hold time.Duration) {
 	chosen, err := g.files.chosen()
 	if err == nil {
 		if image, trial, err = g.part.Start(chosen); err != nil {
-			hold = holdFor
+			hold = g.options.Hold
 		}
 	}
 	if err == nil && image == Installed {
@@ -135,12 +148,12 @@ func (g *Guard) next() (image, program string, trial bool, hold time.Duration) {
 			}
 			return image, name, trial, hold
 		}
-		if hold = holdFor; !trial { // it was proven once, so nothing else puts it back
+		if hold = g.options.Hold; !trial { // it was proven once, so nothing else puts it back
 			err = errors.Join(err, g.files.choose(Installed))
 		}
 	}
 	g.options.Log.Error().Err(err).Str("image", image).Msg("this agent can't be started: the installed one runs")
-	return Installed, g.options.Program, false, max(hold, holdFor)
+	return Installed, g.options.Program, false, g.options.Hold
 }
 
 // noteInstalled notes which program is installed, before another is started.
@@ -155,15 +168,22 @@ func (g *Guard) noteInstalled() error {
 	return err
 }
 
-// runAgent runs an agent until it ends, or another one is to run, which it does not look for before hold is over.
+// runAgent runs an agent until it ends, or another one is to run, which it does not look for before hold is over. One
+// that could not be started is tried first, or each try would end the agent that runs.
 func (g *Guard) runAgent(ctx context.Context, image, program string, hold time.Duration) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	g.running.Store(&image)
 	looking := make(chan struct{})
 	go func() {
 		defer close(looking)
-		for pause := max(hold, g.options.Every); backoff.Sleep(ctx, pause) == nil; pause = g.options.Every {
-			if wanted, err := g.wanted(); err == nil && wanted != image {
+		for pause := max(hold, g.options.Every); backoff.Sleep(ctx, pause) == nil; {
+			pause = g.options.Every
+			wanted, err := g.wanted()
+			switch {
+			case err != nil || wanted == image:
+			case wanted == g.faulty && g.files.try(ctx, wanted) != nil:
+				pause = g.options.Hold
+			default:
 				cancel(errReplaced)
 			}
 		}

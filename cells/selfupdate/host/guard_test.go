@@ -144,6 +144,30 @@ func TestOwnerReplacesTheInstalledProgram(t *testing.T) {
 	p.wantRunning(Installed)
 }
 
+// A program that worked, and that the machine does not start any more: the installed one runs, until the other can.
+func TestTheMachineDoesNotStartIt(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	kill := p.start()
+	good := p.agent("good")
+	p.update(good)
+	kill()
+	file := files{p.path("update")}.program(good)
+	if err := os.Chmod(file, 0o600); err != nil { // as a file system without programs does
+		t.Fatal(err)
+	}
+	p.start()
+	p.wantRunning(Installed)
+	if err := os.Chmod(file, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p.wantRunning(good)
+	log, err := os.ReadFile(p.path("log"))
+	if err != nil || strings.Count(string(log), "must allow programs (no noexec)") != 1 {
+		t.Errorf("the log says %s, %v", log, err)
+	}
+}
+
 // What is no agent for a machine is said, and nothing of it is started. What may come later is waited for.
 func TestImagesThatAreNoAgent(t *testing.T) {
 	t.Parallel()

@@ -38,6 +38,7 @@ const (
 	limitVariable = "HOST_TEST_LIMIT" // how long a new agent may take
 	every         = 200 * time.Millisecond
 	shortLimit    = "5s" // for agents that are put back after it
+	hold          = time.Second
 )
 
 func TestMain(m *testing.M) {
@@ -53,7 +54,8 @@ func TestMain(m *testing.M) {
 		os.Exit(map[string]int{"broken": 1}[role])
 	case role == "guard":
 		err := NewGuard(GuardOptions{Dir: p.path("update"), Program: p.path("installed"), Env: os.Environ(),
-			Stdout: os.Stderr, Stderr: os.Stderr, Limit: limit, Every: every, Log: zerolog.New(os.Stderr)}).Run(ctx)
+			Stdout: os.Stderr, Stderr: os.Stderr, Limit: limit, Every: every, Hold: hold,
+			Log: zerolog.New(os.Stderr)}).Run(ctx)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
