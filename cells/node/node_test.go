@@ -244,7 +244,7 @@ func TestDamagedPart(t *testing.T) {
 	l.shared.Bundle = releases.DigestBytes(next)
 	must(t, l.maps.Write(t.Context(), PartName("flags", 1), map[string][]byte{digestFile: []byte(l.shared.Bundle),
 		partsFile: []byte("1"), partFile: []byte("damaged")}))
-	l.publisher.written = l.shared.Bundle
+	l.publisher.written, l.publisher.at = l.shared.Bundle, time.Now()
 	l.killed("filler-000000")
 	l.share(t, next)
 	l.await(t, true)
@@ -254,6 +254,33 @@ func TestDamagedPart(t *testing.T) {
 		_, err := l.value("filler-000000")
 		return err
 	})
+}
+
+// What somebody changed or deleted is there again after a while, for a node part that begins with nothing.
+func TestPartsAreWrittenAgain(t *testing.T) {
+	l := newCell(t, shared.Get(t))
+	raw := bundle(t, 0)
+	l.share(t, raw)
+	l.await(t, true)
+	l.stop()
+	must(t, l.maps.Write(t.Context(), PartName("flags", 1), map[string][]byte{partFile: []byte("damaged")}))
+	l.share(t, raw)
+	part := func() map[string][]byte {
+		files, err := l.maps.Read(t.Context(), PartName("flags", 1))
+		must(t, err)
+		return files
+	}
+	if files := part(); len(files) != 1 {
+		t.Errorf("it is written with each share: %d files", len(files))
+	}
+	l.publisher.at = time.Now().Add(-partsEvery)
+	l.share(t, raw)
+	if files := part(); string(files[digestFile]) != string(l.shared.Bundle) {
+		t.Errorf("the part has %d files", len(files))
+	}
+	l.state = t.TempDir()
+	l.start(t)
+	l.await(t, true)
 }
 
 var shared cluster.Shared

@@ -38,7 +38,12 @@ type Publisher struct {
 	name    string
 	acting  func(context.Context) error
 	written releases.Digest // of the bundle whose parts this process wrote
+	at      time.Time       // when it did last
 }
+
+// partsEvery is the time after which parts are written again with a share, so that what somebody changed or deleted is
+// there again. An agent shares more rarely while nothing changes.
+const partsEvery = 5 * time.Minute
 
 // NewPublisher returns a publisher that writes into the ConfigMap with a name, and into those for the bundle's parts.
 // acting says whether this agent is the one that acts in the cluster: see kubernetes.Target.Acting.
@@ -46,35 +51,50 @@ func NewPublisher(maps *kubernetes.ConfigMaps, name string, acting func(context.
 	return &Publisher{maps: maps, name: name, acting: acting}
 }
 
-// Share writes s: see flagserver.Sharer. The bundle comes first, so that nodes find it.
+// Share writes s: see flagserver.Sharer. A new bundle comes first, so that nodes find it; one that is written again
+// comes last, so that no order waits for it.
 func (p *Publisher) Share(ctx context.Context, s flagserver.Shared, bundle func() ([]byte, error)) error {
 	if err := p.acting(ctx); err != nil {
 		p.written = "" // the agent that acts may write another
 		return err
 	}
 	if s.Bundle != p.written {
-		raw, err := bundle()
-		if err != nil {
+		if err := p.writeParts(ctx, s.Bundle, bundle); err != nil {
 			return err
 		}
-		parts, err := split(raw, kubernetes.MaxConfigMap, MaxParts)
-		if err != nil {
-			return err
-		}
-		for i, part := range parts {
-			err := p.maps.Write(ctx, PartName(p.name, i+1), map[string][]byte{digestFile: []byte(s.Bundle),
-				partsFile: []byte(strconv.Itoa(len(parts))), partFile: part})
-			if err != nil {
-				return err
-			}
-		}
-		p.written = s.Bundle
 	}
 	text, err := json.Marshal(s)
 	if err != nil {
 		return err
 	}
-	return p.maps.Write(ctx, p.name, map[string][]byte{sharedFile: text})
+	if err := p.maps.Write(ctx, p.name, map[string][]byte{sharedFile: text}); err != nil {
+		return err
+	}
+	if time.Since(p.at) < partsEvery {
+		return nil
+	}
+	return p.writeParts(ctx, s.Bundle, bundle)
+}
+
+// writeParts writes the parts of a bundle.
+func (p *Publisher) writeParts(ctx context.Context, digest releases.Digest, bundle func() ([]byte, error)) error {
+	raw, err := bundle()
+	if err != nil {
+		return err
+	}
+	parts, err := split(raw, kubernetes.MaxConfigMap, MaxParts)
+	if err != nil {
+		return err
+	}
+	for i, part := range parts {
+		err := p.maps.Write(ctx, PartName(p.name, i+1), map[string][]byte{digestFile: []byte(digest),
+			partsFile: []byte(strconv.Itoa(len(parts))), partFile: part})
+		if err != nil {
+			return err
+		}
+	}
+	p.written, p.at = digest, time.Now()
+	return nil
 }
 
 // split compresses a bundle, and cuts it into parts of at most size bytes.
