@@ -32,6 +32,7 @@ type Prepared struct {
 	Stack   string           `json:"stack"`
 	Link    string           `json:"link"`
 	Changes []ResourceChange `json:"changes"`
+	Cut     bool             `json:"cut,omitempty"` // there are more changes than are listed
 }
 
 // ResourceChange is what a change set does to one resource, in AWS's words.
@@ -46,6 +47,8 @@ const (
 	prepareTimeout = 10 * time.Minute
 	preparePause   = 5 * time.Second        // the longest between two looks
 	firstLook      = 200 * time.Millisecond // before the second look
+
+	maxChangePages = 20 // of a change set; a stack has at most 500 resources
 )
 
 // summary is what AWS says of a template.
@@ -114,36 +117,67 @@ func Prepare(ctx context.Context, change Change) (p Prepared, err error) {
 		return p, explain("cloudformation:CreateChangeSet", c.region, err)
 	}
 	p = Prepared{Name: change.Name, Stack: change.Stack, Link: ChangeSetLink(was.id, made.ID)}
-	p.Changes, err = c.awaitChangeSet(ctx, made.ID)
+	p.Changes, p.Cut, err = c.awaitChangeSet(ctx, made.ID)
 	return p, err
 }
 
-// awaitChangeSet returns the changes of a change set once AWS knows them.
-func (c *cloud) awaitChangeSet(ctx context.Context, id string) ([]ResourceChange, error) {
+// changesPage is a page of what AWS says of a change set.
+type changesPage struct {
+	Status  string           `xml:"DescribeChangeSetResult>Status"`
+	Reason  string           `xml:"DescribeChangeSetResult>StatusReason"`
+	Changes []ResourceChange `xml:"DescribeChangeSetResult>Changes>member>ResourceChange"`
+	Next    string           `xml:"DescribeChangeSetResult>NextToken"`
+}
+
+// awaitChangeSet returns the changes of a change set once AWS knows them. cut reports that there are more.
+func (c *cloud) awaitChangeSet(ctx context.Context, id string) (all []ResourceChange, cut bool, err error) {
 	for try := 0; ; try++ {
-		var out struct {
-			Status  string           `xml:"DescribeChangeSetResult>Status"`
-			Reason  string           `xml:"DescribeChangeSetResult>StatusReason"`
-			Changes []ResourceChange `xml:"DescribeChangeSetResult>Changes>member>ResourceChange"`
-		}
-		err := c.ask(ctx, formation, "DescribeChangeSet", url.Values{"ChangeSetName": {id}}, &out)
+		out, err := c.describeChangeSet(ctx, id, "")
 		switch {
 		case err != nil:
-			return nil, explain("cloudformation:DescribeChangeSet", c.region, err)
+			return nil, false, err
 		case out.Status == "FAILED":
 			// it can't be executed, and would only be in the way of the next one
 			_ = c.ask(ctx, formation, "DeleteChangeSet", url.Values{"ChangeSetName": {id}}, new(struct{}))
-			return nil, &Error{What: "cloudformation:CreateChangeSet",
+			return nil, false, &Error{What: "cloudformation:CreateChangeSet",
 				Fault:  "AWS made no change set: " + words.OneLine(out.Reason),
 				Remedy: "if nothing would change, the stack has this template already"}
 		case out.Status == "CREATE_COMPLETE":
-			return out.Changes, nil
+			return c.restOfChanges(ctx, id, out)
 		}
 		pause := backoff.Exponential(firstLook, preparePause, try)
 		if err := backoff.Sleep(ctx, backoff.Spread(pause)); err != nil {
-			return nil, explain("cloudformation:DescribeChangeSet", c.region, err)
+			return nil, false, explain("cloudformation:DescribeChangeSet", c.region, err)
 		}
 	}
+}
+
+// restOfChanges returns the changes of a change set, whose first page is known.
+func (c *cloud) restOfChanges(ctx context.Context, id string, page changesPage) (
+	all []ResourceChange, cut bool, err error,
+) {
+	all = page.Changes
+	for n := 1; page.Next != ""; n++ {
+		if n == maxChangePages {
+			return all, true, nil
+		}
+		if page, err = c.describeChangeSet(ctx, id, page.Next); err != nil {
+			return nil, false, err
+		}
+		all = append(all, page.Changes...)
+	}
+	return all, false, nil
+}
+
+func (c *cloud) describeChangeSet(ctx context.Context, id, next string) (page changesPage, err error) {
+	parameters := url.Values{"ChangeSetName": {id}}
+	if next != "" {
+		parameters.Set("NextToken", next)
+	}
+	if err := c.ask(ctx, formation, "DescribeChangeSet", parameters, &page); err != nil {
+		return page, explain("cloudformation:DescribeChangeSet", c.region, err)
+	}
+	return page, nil
 }
 
 // choose returns the parameters of a change set: those that somebody named, and those that the stack has and keeps.

@@ -3,6 +3,7 @@ package stack_test
 import (
 	"context"
 	"encoding/pem"
+	"fmt"
 	"net"
 	"net/http/httptest"
 	"os"
@@ -356,6 +357,33 @@ func TestPreflightOnAWS(t *testing.T) {
 	t.Setenv("AWS_ACCESS_KEY_ID", "")
 	want("no credentials", "aws: the agent has no credentials for AWS: give its pod its role")
 	var _ preflight.Inspector = reader()
+}
+
+// All that a change set changes is shown, or that the list is cut.
+func TestPrepareLargeStack(t *testing.T) {
+	c := newCloud(t)
+	c.create("7")
+	t.Setenv("AWS_ACCESS_KEY_ID", "ADMIN")
+	for resources, want := range map[int]stack.Prepared{250: {Changes: make([]stack.ResourceChange, 250)},
+		2001: {Changes: make([]stack.ResourceChange, 2000), Cut: true}} {
+		text := "Resources:\n"
+		for i := range resources {
+			text += fmt.Sprintf("  R%d: {Type: B}\n", i)
+		}
+		p, err := stack.Prepare(t.Context(), stack.Change{Stack: "instance", Name: fmt.Sprint("large-", resources),
+			Template: []byte(text)})
+		if err != nil || len(p.Changes) != len(want.Changes) || p.Cut != want.Cut {
+			t.Errorf("%d resources: %d changes, cut: %t, %v", resources, len(p.Changes), p.Cut, err)
+			continue
+		}
+		names := map[string]bool{}
+		for _, change := range p.Changes {
+			names[change.Resource] = true
+		}
+		if len(names) != len(p.Changes) {
+			t.Errorf("%d of %d are shown", len(names), len(p.Changes))
+		}
+	}
 }
 
 // A change set is prepared with the values that the stack has, and nothing is executed.

@@ -38,7 +38,11 @@ AWS_REGION, AWS_PROFILE and so on.`,
 				return fmt.Errorf("infra prepare %s: %w", change.Stack, err)
 			}
 			return a.PrintResult(p, func() {
-				a.Stdout.PrintLine("change set %s of %s changes %s", p.Name, p.Stack, words.Count(len(p.Changes), "resource"))
+				count := words.Count(len(p.Changes), "resource")
+				if p.Cut {
+					count = "more than " + count + ", of which these are listed"
+				}
+				a.Stdout.PrintLine("change set %s of %s changes %s", p.Name, p.Stack, count)
 				for _, c := range p.Changes {
 					a.Stdout.PrintLine("  %s %s (%s), replacement: %s", c.Action, c.Resource, c.Type, c.Replacement)
 				}

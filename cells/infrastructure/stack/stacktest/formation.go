@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -197,6 +198,9 @@ func (a *Account) createChangeSet(q *query) (fields, error) {
 	return fields{{"Id", c.id}, {"StackId", s.id}}, nil
 }
 
+// changesPerPage is how many changes of a change set one answer has. AWS's answers have up to 1 MB of them.
+const changesPerPage = 100
+
 func (a *Account) useChangeSet(q *query, s *stack, action string) (fields, error) {
 	at := slices.IndexFunc(s.changes, func(c *change) bool {
 		return c.name == q.text("ChangeSetName") || c.id == q.text("ChangeSetName")
@@ -210,12 +214,18 @@ func (a *Account) useChangeSet(q *query, s *stack, action string) (fields, error
 		s.changes = slices.Delete(s.changes, at, at+1)
 		return nil, nil
 	case "DescribeChangeSet":
+		begin, _ := strconv.Atoi(q.text("NextToken")) // none: 0
+		end := min(begin+changesPerPage, len(c.template.logical))
 		var changes []fields
-		for _, name := range c.template.logical {
+		for _, name := range c.template.logical[min(begin, end):end] {
 			changes = append(changes, fields{{"Type", "Resource"}, {"ResourceChange", fields{{"Action", "Modify"},
 				{"LogicalResourceId", name}, {"ResourceType", "AWS::SSM::Parameter"}, {"Replacement", "False"}}}})
 		}
-		return append(s.describeChange(c), field{"Changes", changes}), nil
+		answer := append(s.describeChange(c), field{"Changes", changes})
+		if end < len(c.template.logical) {
+			answer = append(answer, field{"NextToken", strconv.Itoa(end)})
+		}
+		return answer, nil
 	}
 	if c.execution != "AVAILABLE" {
 		return nil, &fault{"InvalidChangeSetStatus", c.execution, http.StatusBadRequest}
