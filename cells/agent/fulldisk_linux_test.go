@@ -17,6 +17,16 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
+// A journal that the machine does not let the agent read is not damaged: the start fails, and the file stays.
+func TestJournalThatTheMachineDoesNotRead(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.Symlink("/proc/self/mem", journalFile(dir))) // a file whose first byte is an error to read
+	_, aside, err := loadJournal(dir, "acme", func(string) bool { return false })
+	if !errors.Is(err, unix.EIO) || aside != "" {
+		t.Errorf("put aside as %q, %v", aside, err)
+	}
+}
+
 // room limits the size of what the agent may write to a file.
 func (k *agentProcess) room(bytes uint64) {
 	k.t.Helper()

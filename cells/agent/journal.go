@@ -126,15 +126,16 @@ func readJournal(dir string) (journal, error) {
 	if err != nil {
 		return journal{}, fmt.Errorf("read the journal: %w", err)
 	}
+	if !info.Mode().IsRegular() {
+		return journal{}, &damagedJournal{name + " is no file"}
+	}
 	if info.Size() > maxJournal {
 		return journal{}, &damagedJournal{fmt.Sprintf("%s is larger than %d bytes", name, maxJournal)}
 	}
 	text, err := os.ReadFile(name) //nolint:gosec // below the state folder
-	if errors.Is(err, fs.ErrPermission) {
-		return journal{}, fmt.Errorf("read the journal: %w", err)
-	}
 	if err != nil {
-		return journal{}, &damagedJournal{err.Error()}
+		// It is the machine's trouble: what the file says may be well.
+		return journal{}, fmt.Errorf("read the journal: %w", err)
 	}
 	var j journal
 	if err := json.Unmarshal(text, &j); err != nil {
