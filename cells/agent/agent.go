@@ -95,6 +95,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		pulls, err = a.openPulls(ctx)
 	}
 	if err != nil {
+		closeListeners(callers)
 		return errors.Join(fmt.Errorf("agent of %s: %w", a.options.Cell, err), l.close())
 	}
 	installed := l.state.isInstalled()
@@ -217,6 +218,15 @@ func (a *Agent) listen(ctx context.Context, what, where string) (net.Listener, e
 	}
 	a.options.Log.Info().Str("network", l.Addr().Network()).Stringer("address", l.Addr()).Msg(what + " are served")
 	return l, nil
+}
+
+// closeListeners closes listeners that nothing serves; nil: there is none.
+func closeListeners(all ...net.Listener) {
+	for _, l := range all {
+		if l != nil {
+			_ = l.Close() // the error that is reported is why
+		}
+	}
 }
 
 func (a *Agent) openState() (_ *loop, err error) {

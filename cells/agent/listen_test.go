@@ -65,6 +65,38 @@ func TestFlagsAddressIsTaken(t *testing.T) {
 	}
 }
 
+// Where one address can't be had, the others are free again, and no socket stays.
+func TestImagesAddressIsTaken(t *testing.T) {
+	p := newControlPlane(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer l.Close()
+	taken := l.Addr().String()
+	for name, set := range map[string]func(o *Options, socket string){
+		"images": func(o *Options, _ string) { o.ImagesListen = taken },
+		"images of nodes": func(o *Options, socket string) {
+			o.ImagesListen, o.NodePulls = "unix://"+socket, &NodePulls{Listen: taken}
+		},
+	} {
+		dir := t.TempDir()
+		s := newSettings(t, p)
+		s.Flags = "unix://" + filepath.Join(dir, "flags")
+		o, err := s.options()
+		must(t, err)
+		set(&o, filepath.Join(dir, "images"))
+		a, err := New(o)
+		must(t, err)
+		if err := a.Run(t.Context()); err == nil || !strings.Contains(err.Error(), name+": ") {
+			t.Errorf("%s: it says %v", name, err)
+		}
+		left, err := os.ReadDir(dir)
+		must(t, err)
+		for _, file := range left {
+			t.Errorf("%s: %s is left", name, file.Name())
+		}
+	}
+}
+
 // A free port is chosen, logged and served.
 func TestFlagsOnAnyPort(t *testing.T) {
 	p := newControlPlane(t)

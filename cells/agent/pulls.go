@@ -40,12 +40,19 @@ func (a *Agent) openPulls(ctx context.Context) (p *pulls, err error) {
 	if err != nil {
 		return nil, err
 	}
+	opened := []net.Listener{local}
+	defer func() {
+		if err != nil {
+			closeListeners(opened...)
+		}
+	}()
 	p = &pulls{local: local, log: a.options.Log, relay: imagerelay.New(imagerelay.Options{
 		To: a.client.Transport(imagerelay.Connections), Rate: a.options.ImagesRate, Log: a.options.Log})}
 	if n := a.options.NodePulls; n != nil {
 		if p.nodes, err = new(net.ListenConfig).Listen(ctx, "tcp", n.Listen); err != nil {
 			return nil, fmt.Errorf("images of nodes: %w", err)
 		}
+		opened = append(opened, p.nodes)
 		p.share = n.Share
 		if p.door, err = imagerelay.NewDoor(p.nodes.Addr().String(), time.Now()); err != nil {
 			return nil, err
