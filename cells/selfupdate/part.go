@@ -303,8 +303,8 @@ func (p *Part) advance(ctx context.Context, key, to string, is images, r Record)
 func (p *Part) withdraw(r Record) error {
 	_, err := p.records.change(r, Record{})
 	return &cells.UnavailableError{Cause: errors.Join(fmt.Errorf("the release names another agent, and no guard "+
-		"watched its update within %s: in a cluster, the cell's owner applies what sluice agent manifest --self-update prints",
-		guardWait), err)}
+		"watched its update within %s: in a cluster, the cell's owner applies what sluice agent manifest --self-update"+
+		" prints; on a machine, the owner restarts the agent's service, which is the guard", guardWait), err)}
 }
 
 func unavailable(err error) error {
