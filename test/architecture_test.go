@@ -210,9 +210,10 @@ func arrows() map[string][]string {
 		"cells/directory": with("cells/process", "internal/filelock"),
 		"cells/node": with("cells/kubernetes", "cells/agent/clock", "cells/agent/content", "cells/agent/disk",
 			"cells/agent/flagserver", "cells/agent/imagerelay", "cells/maintenance/server"),
-		"cells/kubernetes":         with("cells/agent/disk", "releases/health"),
-		"cells/kubernetes/podlogs": {"releases/diagnostics"},
-		"cells/selfupdate":         {"cells", "cells/agent/clock", "cells/agent/disk", "internal/filelock", "releases"},
+		"cells/kubernetes":          with("cells/agent/disk", "releases/health"),
+		"cells/kubernetes/podlogs":  {"releases/diagnostics"},
+		"cells/kubernetes/podshell": {"cells/debug"},
+		"cells/selfupdate":          {"cells", "cells/agent/clock", "cells/agent/disk", "internal/filelock", "releases"},
 		"cells/selfupdate/host": {"cells", "cells/agent/disk", "cells/process", "cells/selfupdate", "internal/backoff",
 			"releases"},
 	}
@@ -296,6 +297,7 @@ func homes() map[string][]string {
 		"github.com/creack/pty":                  {"cells/agent/debugger"},
 		"github.com/go-git/":                     {"internal/gitrepo"},
 		"github.com/go-jose/":                    {}, // tests only
+		"github.com/go-logr/":                    {"cells/kubernetes"},
 		"github.com/google/go-cmp":               {}, // tests only
 		"github.com/google/go-containerregistry": {"engine/images"},
 		"github.com/hiddeco/sshsig":              {"internal/gitrepo", "cells/debug"},

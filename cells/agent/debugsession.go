@@ -17,8 +17,7 @@ func (l *loop) openDebugger() {
 	l.debugger = debugger.New(debugger.Options{
 		StateDir: o.StateDir, Cell: o.Cell, Identity: l.agent.client.Key,
 		Transport: l.agent.client.Transport(maxDebugConnections), Enclose: o.Enclose, PodLogs: o.PodLogs,
-		Now:      l.agent.clock.Latest,
-		OnChange: l.debugChanges.Notify, Log: o.Log,
+		PodShells: o.PodShells, Now: l.agent.clock.Latest, OnChange: l.debugChanges.Notify, Log: o.Log,
 	})
 }
 

@@ -49,8 +49,9 @@ type Options struct {
 	RenderLimits   render.Limits
 	// Command of the program whose body is process.RunEnclosed, around what debug sessions run; empty: they run nothing
 	Enclose []string
-	// PodLogs reads logs of the target's pods, for debug sessions; nil: the target has none
-	PodLogs debugger.PodLogs
+	// PodLogs and PodShells read logs of the target's pods and run shells in them, for debug sessions; nil: it has none
+	PodLogs   debugger.PodLogs
+	PodShells debugger.PodShells
 
 	PollWait       time.Duration // how long one long-poll may wait; default 30s
 	ReportEvery    time.Duration // heartbeat, jittered by a tenth; default 10s

@@ -205,3 +205,23 @@ func TestChain(t *testing.T) {
 		t.Error("a stranger's seal was accepted")
 	}
 }
+
+func TestPods(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]debug.Pod{
+		"shop/queue-0":       {Namespace: "shop", Name: "queue-0"},
+		"shop/web.1/main":    {Namespace: "shop", Name: "web.1", Container: "main"},
+		"queue-0":            {},
+		"shop/queue-0/":      {},
+		"shop/../etc":        {},
+		"shop/a/b/c":         {},
+		"shop/Queue":         {},
+		"shop/queue-0?x=1":   {},
+		"/queue-0":           {},
+		"shop/queue-0\nmain": {},
+	} {
+		if got, err := debug.ParsePod(text); got != want || (err == nil) != (want.Name != "") {
+			t.Errorf("%q: %+v (%v)", text, got, err)
+		}
+	}
+}

@@ -5,5 +5,6 @@
 // in the cell, by its owner, and nowhere else; it is for one session. Whatever the control plane stores, passes on or
 // makes up, it can neither ask in a person's name nor permit anything (D1, D4).
 //
-// The package is pure: it does no I/O and reads no clock. Everything in it may be called at once.
+// The package is pure: it does no I/O and reads no clock; a PodShell's streams it only names. Everything in it may be
+// called at once.
 package debug

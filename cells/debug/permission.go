@@ -27,6 +27,7 @@ type Permission struct {
 	// How long the session may last, in nanoseconds; at most what was asked for
 	For        time.Duration `json:"for"`
 	User       string        `json:"user,omitempty"` // the user of commands and shells; empty: the agent's own
+	Pod        *Pod          `json:"pod,omitempty"`  // where the shell runs; nil: on the agent's machine
 	PerCommand bool          `json:"perCommand,omitempty"`
 	Withhold   bool          `json:"withhold,omitempty"` // the vendor gets the record's hash and length, not the record
 	// What the session changed is held and shown as drift, not healed (D7).

@@ -13,7 +13,7 @@ type Scope string
 const (
 	Read  Scope = "read"  // run the commands that the release declares in diagnostics.yaml
 	Logs  Scope = "logs"  // read the logs that the release declares, and those of its pods
-	Shell Scope = "shell" // have a terminal, as the user that the owner chose
+	Shell Scope = "shell" // have a terminal, as the user or in the pod that the owner chose
 
 	execPrefix = "exec:" // run one declared command, which follows
 )
@@ -50,7 +50,7 @@ func (s Scope) Describe() string {
 	case Logs:
 		return "read logs of what the cell runs, and nothing else"
 	case Shell:
-		return "use a shell: every command, as the user that you choose"
+		return "use a shell: every command, as the user or in the pod that you choose"
 	}
 	return "run the diagnostic command " + s.Command()
 }

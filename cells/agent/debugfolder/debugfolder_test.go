@@ -128,16 +128,31 @@ func TestApproveRefusals(t *testing.T) {
 	id, shell := keep(t, f, debug.Read), keep(t, f, debug.Shell)
 	longer, short, each := permission(), permission(), permission()
 	longer.For, short.For, each.PerCommand = 2*time.Hour, time.Second, true
+	pod := debug.Pod{Namespace: "shop", Name: "queue-0", Container: "main", UID: "1"}
+	inPod, withUser, anyPod, outside := permission(), permission(), permission(), permission()
+	inPod.Pod, withUser.Pod, withUser.User = &pod, &pod, "nobody"
+	anyPod.Pod = &debug.Pod{Namespace: "shop", Name: "queue-0", Container: "main"}
+	outside.Pod = &debug.Pod{Namespace: "..", Name: "queue-0", Container: "main", UID: "1"}
 	for name, err := range map[string]error{
 		"longer than asked":  f.Approve(id, longer, noon),
 		"too short":          f.Approve(id, short, noon),
 		"expired":            f.Approve(id, permission(), noon.Add(time.Hour)),
 		"shell, per command": f.Approve(shell, each, noon),
 		"no such":            f.Approve("../../etc", permission(), noon),
+		"pod, no shell":      f.Approve(id, inPod, noon),
+		"pod and user":       f.Approve(shell, withUser, noon),
+		"whatever pod":       f.Approve(shell, anyPod, noon),
+		"path as a pod":      f.Approve(shell, outside, noon),
 	} {
 		if err == nil {
 			t.Errorf("%s: approved", name)
 		}
+	}
+	if err := f.Approve(shell, inPod, noon); err != nil {
+		t.Error(err)
+	}
+	if e, err := f.Load(shell); err != nil || *e.Permission.Pod != pod {
+		t.Error(e.Permission, err)
 	}
 	if err := f.Approve(id, permission(), noon); err != nil {
 		t.Fatal(err)

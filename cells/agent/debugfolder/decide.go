@@ -60,6 +60,9 @@ func (f Folder) Approve(id string, p debug.Permission, now time.Time) error {
 		case p.KeepChanges && e.Request.Scope.ChangesNothing():
 			return errors.New("a session that reads logs changes nothing: approve it without --keep-changes")
 		}
+		if err := checkPod(&p, e.Request.Scope); err != nil {
+			return err
+		}
 		p.Request, p.Document = id, e.Signed.Hash()
 		var err error
 		switch e.Request.Scope {
@@ -74,6 +77,19 @@ func (f Folder) Approve(id string, p debug.Permission, now time.Time) error {
 		}
 		return writeJSON(f.path(id, permissionFile), p)
 	})
+}
+
+// checkPod says why a session of a scope can't be in the pod of a permission; nil: it can, or there is none.
+func checkPod(p *debug.Permission, s debug.Scope) error {
+	switch {
+	case p.Pod == nil:
+		return nil
+	case s != debug.Shell:
+		return fmt.Errorf("only a shell runs in a pod, and the request is for %s: approve it without --pod", s)
+	case p.User != "":
+		return errors.New("a shell in a pod runs as the container's user: approve it with --pod or with --user")
+	}
+	return p.Pod.Validate()
 }
 
 // Deny refuses a request, also one that was approved, unless its session has begun.

@@ -159,8 +159,14 @@ func (c *channel) run(ctx context.Context, o order) int {
 		if o.shell || what == "" {
 			what = "a shell"
 		}
+		if s.permission.Pod != nil {
+			what += ", in the " + s.permission.Pod.String()
+		}
 		if !c.mark(what) || !c.isAllowed(ctx, []string{what}) {
 			return codeRefused
+		}
+		if s.permission.Pod != nil {
+			return c.runInPod(ctx, o.line)
 		}
 		return s.programs.runShell(ctx, c, o.line)
 	}

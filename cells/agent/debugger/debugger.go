@@ -32,7 +32,7 @@ const (
 	controlPlane = "https://control-plane"
 )
 
-// Options configures a Debugger. All fields but OnChange and PodLogs are required.
+// Options configures a Debugger. All fields but OnChange, PodLogs and PodShells are required.
 type Options struct {
 	StateDir string
 	Cell     string
@@ -41,6 +41,7 @@ type Options struct {
 	// Transport sends requests to the control plane as this cell, over connections of its own.
 	Transport http.RoundTripper
 	PodLogs   PodLogs          // nil: the cell has no pods
+	PodShells PodShells        // nil: the cell has no pods
 	Enclose   []string         // command of the program whose body is process.RunEnclosed; empty: nothing can run
 	Now       func() time.Time // the cell's clock
 	OnChange  func()           // called after a session began or ended
@@ -204,7 +205,7 @@ func (d *Debugger) try(ctx context.Context, e debugfolder.Entry) error {
 		record:   func() (recordFile, error) { return createRecord(d.folder.RecordPath(e.ID)) },
 		commands: func() diagnostics.List { return permitted(d, &e, d.folder.Commands) },
 		logs:     func() diagnostics.Logs { return permitted(d, &e, d.folder.Logs) },
-		podLogs:  d.options.PodLogs, log: d.options.Log,
+		podLogs:  d.options.PodLogs, podShells: d.options.PodShells, log: d.options.Log,
 		programs: programs{enclose: d.options.Enclose, id: e.ID, user: e.Permission.User}}
 	end, err := s.serve(ctx, conn)
 	if err != nil {

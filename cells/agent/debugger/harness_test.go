@@ -21,6 +21,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/debug/debugtest"
 	"github.com/sluice-cd/sluice/cells/process"
 	"github.com/sluice-cd/sluice/releases/diagnostics"
+	"github.com/sluice-cd/sluice/test/cluster"
 )
 
 func TestMain(m *testing.M) {
@@ -40,8 +41,10 @@ func TestMain(m *testing.M) {
 		_, _ = io.Copy(os.Stdout, conn)
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	os.Exit(shared.RunTests(m))
 }
+
+var shared cluster.Shared
 
 // fixture is a cell with a permitted request.
 type fixture struct {

@@ -322,7 +322,7 @@ func runInTerminal(ctx context.Context, child process.Child, what program, c *ch
 	child.Env = append(child.Env, "TERM="+what.terminal.name)
 	child.Stdin, child.Stdout, child.Stderr = far, far, far
 	over := make(chan struct{})
-	go c.followSize(near, what.terminal.size, over)
+	go c.followSize(what.terminal.size, func(s size) error { return setSize(near, s) }, over)
 	go func() {
 		if _, err := io.Copy(near, what.in); err == nil { // the person's end is done
 			_, _ = near.Write([]byte{4}) // as whoever presses control-D at the end
@@ -354,7 +354,7 @@ func setSize(of *os.File, s size) error {
 }
 
 // followSize changes the terminal's size with the person's, not often, until it is over.
-func (c *channel) followSize(of *os.File, first size, over <-chan struct{}) {
+func (c *channel) followSize(first size, set func(size) error, over <-chan struct{}) {
 	record := func(s size) bool {
 		return c.session.recorder.add(eventResize, fmt.Appendf(nil, "%dx%d", s.Columns, s.Rows)) == nil
 	}
@@ -369,6 +369,6 @@ func (c *channel) followSize(of *os.File, first size, over <-chan struct{}) {
 			return
 		case s = <-c.resized:
 		}
-		ok = record(s) && setSize(of, s) == nil
+		ok = record(s) && set(s) == nil
 	}
 }

@@ -56,6 +56,9 @@ func (d *Debugger) closeInterrupted() {
 		group := process.OpenCgroup("sluice-debug-" + e.ID)
 		(&programs{id: e.ID}).sweep(group)
 		group.Close()
+		if p := e.Permission; p != nil && p.Pod != nil && d.options.PodShells != nil {
+			go endInPod(d.options.PodShells, *p.Pod, e.ID, d.options.Log)
+		}
 		end := ending{why: "the agent was interrupted in the session", began: e.Begun.At, ended: time.Now()}
 		end.hash, end.length, err = d.folder.HashRecord(e.ID)
 		if err != nil {

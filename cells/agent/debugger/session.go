@@ -56,7 +56,8 @@ type session struct {
 	record     func() (recordFile, error)
 	commands   func() diagnostics.List
 	logs       func() diagnostics.Logs
-	podLogs    PodLogs // nil: the cell has no pods
+	podLogs    PodLogs   // nil: the cell has no pods
+	podShells  PodShells // nil: the cell has no pods
 	programs   programs
 	log        zerolog.Logger
 

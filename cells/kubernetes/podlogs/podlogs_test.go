@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"strconv"
 	"strings"
@@ -19,6 +18,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/kubernetes/podlogs"
 	"github.com/sluice-cd/sluice/releases/diagnostics"
 	"github.com/sluice-cd/sluice/test/cluster"
+	kubelets "github.com/sluice-cd/sluice/test/cluster/kubelet"
 )
 
 var shared cluster.Shared
@@ -42,14 +42,7 @@ type line struct {
 func newKubelet(t *testing.T, c *cluster.Cluster) *kubelet {
 	t.Helper()
 	k := &kubelet{lines: map[string][]line{}, changed: make(chan struct{})}
-	s := httptest.NewTLSServer(k)
-	t.Cleanup(s.Close)
-	_, port, _ := strings.Cut(s.Listener.Addr().String(), ":")
-	patch := `{"status":{"addresses":[{"type":"InternalIP","address":"127.0.0.1"}],` +
-		`"daemonEndpoints":{"kubeletEndpoint":{"Port":` + port + `}}}}`
-	for _, node := range strings.Fields(c.Run(t, "", "get", "nodes", "-o", "name")) {
-		c.Run(t, "", "patch", node, "--subresource=status", "--type=strategic", "-p", patch)
-	}
+	kubelets.Serve(t, c, k, strings.Fields(c.Run(t, "", "get", "nodes", "-o", "name"))...)
 	return k
 }
 

@@ -29,6 +29,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/cells/kubernetes"
 	"github.com/sluice-cd/sluice/cells/kubernetes/podlogs"
+	"github.com/sluice-cd/sluice/cells/kubernetes/podshell"
 	"github.com/sluice-cd/sluice/cells/node"
 	"github.com/sluice-cd/sluice/cells/process"
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
@@ -232,6 +233,9 @@ func (more *agentFlags) open(o *agent.Options, d directory.Options) (end func(),
 		}
 	}
 	if o.PodLogs, err = podlogs.New(config, cmp.Or(more.namespace, namespace)); err != nil {
+		return nil, err
+	}
+	if o.PodShells, err = podshell.New(config); err != nil {
 		return nil, err
 	}
 	o.Target = cluster

@@ -85,7 +85,8 @@ func RefuseShorter(cmd *cobra.Command, least time.Duration, names ...string) err
 
 // RefuseAlone refuses a flag without the flag that it is about, where a verb has both: it would do nothing.
 func RefuseAlone(cmd *cobra.Command) (err error) {
-	about := map[string]string{"timeout": "wait", "every": "watch", "ramp-by": "ramp"}
+	about := map[string]string{"timeout": "wait", "every": "watch", "ramp-by": "ramp",
+		"kubeconfig": "pod", "context": "pod"}
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		other := cmd.Flags().Lookup(about[f.Name])
 		if other != nil && !other.Changed {

@@ -40,6 +40,8 @@ func (i *Agent) AddFlags(f *pflag.FlagSet) {
 		"a guard that puts the old one back if the new one does not report; a machine's cell needs a root of trust")
 	f.BoolVar(&i.Logs, "logs", false, "let the agent read logs of pods, for debug sessions with the scope logs, which "+
 		"you permit one by one (docs/debug.md)")
+	f.BoolVar(&i.Shells, "shells", false, "let the agent run shells in pods, for debug sessions with the scope shell, "+
+		"which you permit one by one (docs/debug.md)")
 	f.BoolVar(&i.ClusterAdmin, "cluster-admin", false, "let releases hold anything, such as definitions and roles")
 }
 

@@ -27,6 +27,7 @@ type Agent struct {
 	Exports          bool     // node parts pass on to the agent what programs measure
 	SelfUpdate       bool     // releases may replace the agent, and a guard watches
 	Logs             bool     // debug sessions that the owner permits may read logs of pods
+	Shells           bool     // debug sessions that the owner permits may be shells in pods
 
 	MakeNamespaces bool     // with the namespaces of For
 	Token          string   // that the agent registers with; empty: somebody makes the Secret

@@ -39,6 +39,7 @@ type debugRequest struct {
 	Received time.Time    `json:"received"`
 	Expires  time.Time    `json:"expires"`
 	Left     string       `json:"left,omitempty"` // of the session that lasts
+	Pod      *debug.Pod   `json:"pod,omitempty"`  // that a shell is permitted in
 	Denied   string       `json:"denied,omitempty"`
 	Record   *debugRecord `json:"record,omitempty"`
 	Pending  []string     `json:"pending,omitempty"` // the command that waits for the owner
@@ -70,6 +71,9 @@ func newDebugRequest(e *debugfolder.Entry, at debug.Moment, now time.Time) debug
 		Received: e.Received, Expires: r.Expires}
 	if e.Denied != nil {
 		d.Denied = e.Denied.Reason
+	}
+	if e.Permission != nil {
+		d.Pod = e.Permission.Pod
 	}
 	if d.State == string(debugfolder.Live) {
 		d.Left = words.ExactDuration(e.Permission.Left(e.Begun.Moment, at).Round(time.Second))
@@ -215,6 +219,9 @@ func printDebugRequest(a *cli.App, d debugRequest, help string) {
 	p.PrintLine("  case     %s", d.Case)
 	p.PrintLine("  reason   %s", d.Reason)
 	p.PrintLine("  wants    to %s, for %s", d.Scope.Describe(), d.For)
+	if d.Pod != nil {
+		p.PrintLine("  where    in the %s (UID %s)", d.Pod, d.Pod.UID)
+	}
 	p.PrintLine("  expires  %s", words.FormatTime(d.Expires))
 	if d.Denied != "" {
 		p.PrintLine("  denied   %s", d.Denied)
@@ -242,6 +249,7 @@ func printDebugRequest(a *cli.App, d debugRequest, help string) {
 
 func debugApproveVerb(a *cli.App) *cobra.Command {
 	var p debug.Permission
+	var in podFlags
 	cmd := &cobra.Command{Use: "approve ID", Args: cli.ArgumentCount(1, 1, "ID"),
 		Short: "Permit one session for a request",
 		Long: `The whole ID is needed: it names all that the request says, and no other request can have it.
@@ -252,9 +260,13 @@ it is recorded in the agent's state folder, with what is typed, passwords includ
 record, too, unless --withhold keeps it here: the vendor then has its hash and length.
 
 What a session changes is drift: it is healed when the session ends, or held and shown with
---keep-changes.`,
+--keep-changes.
+
+A shell is one of the agent's machine, or with --pod of a container in the cluster. It is for the pod
+that has the name now: one that is made anew under it gets no session.`,
 		Example: `  sluice cell debug approve 1f2e08c37ab64d51f0936be27d48ac15 --for 15m --state /var/lib/sluice
-  sluice cell debug approve 1f2e08c37ab64d51f0936be27d48ac15 --per-command --state /var/lib/sluice`}
+  sluice cell debug approve 1f2e08c37ab64d51f0936be27d48ac15 --per-command --state /var/lib/sluice
+  sluice cell debug approve 1f2e08c37ab64d51f0936be27d48ac15 --pod shop/queue-0 --state /var/lib/sluice`}
 	fl := cmd.Flags()
 	cli.AddDurationFlag(fl, &p.For, "for", 0, "how long the session may last (default: as long as was asked for)")
 	fl.StringVar(&p.User, "user", "", "run commands and shells, and read files and journals, as `USER` of this "+
@@ -262,6 +274,7 @@ What a session changes is drift: it is healed when the session ends, or held and
 	fl.BoolVar(&p.PerCommand, "per-command", false, "ask for each command, in sluice cell debug watch")
 	fl.BoolVar(&p.Withhold, "withhold", false, "keep the record here: the vendor gets its hash and length")
 	fl.BoolVar(&p.KeepChanges, "keep-changes", false, "hold what the session changes, instead of healing it")
+	in.add(fl)
 	folder := findDebugFolder(a, cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		f, err := folder()
@@ -282,6 +295,10 @@ What a session changes is drift: it is healed when the session ends, or held and
 		if p.For == 0 {
 			p.For = e.Request.For
 		}
+		image := ""
+		if p.Pod, image, err = in.find(cmd.Context()); err != nil {
+			return fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)
+		}
 		if err := f.Approve(e.ID, p, time.Now()); err != nil {
 			return fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)
 		}
@@ -293,7 +310,7 @@ What a session changes is drift: it is healed when the session ends, or held and
 			return fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)
 		}
 		said := fmt.Sprintf("permitted: %s with the key %s may %s, for %s, once, beginning within %s",
-			e.Request.Person, e.Request.Fingerprint(), e.Request.Scope.Describe(),
+			e.Request.Person, e.Request.Fingerprint(), describeGrant(e.Request.Scope, p.Pod, image),
 			words.ExactDuration(p.For), words.ExactDuration(debug.BeginWithin))
 		return a.PrintResult(map[string]string{"id": e.ID, "said": said}, func() {
 			a.Stdout.PrintLine("%s", said)
