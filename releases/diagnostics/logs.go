@@ -177,25 +177,18 @@ func (r *LogRead) check() error {
 	return nil
 }
 
-// Args returns the program, with its arguments, that reads a log of the agent's machine; none: it is a log of pods.
+// Args returns the program, with its arguments, that reads the journal of a unit; none: it is another log.
 func (r *LogRead) Args() []string {
-	tail := strconv.Itoa(r.Tail)
-	var args []string
-	switch {
-	case r.Log.Unit != "":
-		args = []string{"journalctl", "--unit=" + r.Log.Unit, "--no-pager", "--output=short-iso", "--lines=" + tail}
-		if r.Since > 0 {
-			args = append(args, fmt.Sprintf("--since=-%ds", int(r.Since.Round(time.Second)/time.Second)))
-		}
-		if r.Follow {
-			args = append(args, "--follow")
-		}
-	case r.Log.File != "":
-		args = []string{"tail", "-n", tail}
-		if r.Follow {
-			args = append(args, "-F") // by name: it goes on after a rotation
-		}
-		args = append(args, "--", r.Log.File)
+	if r.Log.Unit == "" {
+		return nil
+	}
+	args := []string{"journalctl", "--unit=" + r.Log.Unit, "--no-pager", "--output=short-iso",
+		"--lines=" + strconv.Itoa(r.Tail)}
+	if r.Since > 0 {
+		args = append(args, fmt.Sprintf("--since=-%ds", int(r.Since.Round(time.Second)/time.Second)))
+	}
+	if r.Follow {
+		args = append(args, "--follow")
 	}
 	return args
 }

@@ -43,8 +43,8 @@ func TestResolveLogs(t *testing.T) {
 		"logs web --since 10m": "journalctl --unit=shop-web.service --no-pager --output=short-iso --lines=10000 " +
 			"--since=-600s",
 		"logs -f --tail=7 web": "journalctl --unit=shop-web.service --no-pager --output=short-iso --lines=7 --follow",
-		"logs access --tail 5": "tail -n 5 -- /var/log/shop/access.log",
-		"logs access --follow": "tail -n 100 -F -- /var/log/shop/access.log",
+		"logs access --tail 5": "",
+		"logs access --follow": "",
 		"logs workspaces":      "",
 		"logs deployment/api":  "",
 		"logs cache -p":        "",
@@ -133,7 +133,7 @@ func FuzzResolveLogs(f *testing.F) {
 		if r.Tail < 1 || r.Tail > diagnostics.MaxTail || r.Since < 0 || r.Since > diagnostics.MaxSince {
 			t.Errorf("%q: %+v", line, r)
 		}
-		if args := r.Args(); len(args) > 0 && args[0] != "journalctl" && args[0] != "tail" {
+		if args := r.Args(); len(args) > 0 && args[0] != "journalctl" {
 			t.Errorf("%q runs %q", line, args)
 		}
 	})

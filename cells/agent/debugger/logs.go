@@ -52,8 +52,11 @@ func (c *channel) runLogs(ctx context.Context, line string) int {
 		clean, cleanErr := &cleanWriter{to: out}, &cleanWriter{to: errs}
 		defer clean.flush()
 		defer cleanErr.flush()
-		if args := what.Args(); args != nil {
+		switch args := what.Args(); {
+		case args != nil:
 			return c.session.programs.run(ctx, program{args: args, out: clean, err: cleanErr}, c)
+		case what.Log.File != "":
+			return c.readFile(ctx, what, clean)
 		}
 		return c.readPods(ctx, what, clean)
 	})

@@ -2,16 +2,19 @@ package debugger
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells/agent/debugfolder"
 	"github.com/sluice-cd/sluice/cells/debug"
+	"github.com/sluice-cd/sluice/cells/process"
 	"github.com/sluice-cd/sluice/releases/diagnostics"
 )
 
@@ -156,5 +159,127 @@ func TestLogsAreBounded(t *testing.T) {
 	out, code := output(t, f.mustConnect(t), "logs access --tail 10000")
 	if code != codeEnded || !strings.Contains(out, "wrote more than 16777216 bytes") || len(out) > 17<<20 {
 		t.Errorf("%d bytes (%d): %.200q", len(out), code, out[max(0, len(out)-200):])
+	}
+}
+
+// A file that is followed is followed by its name: what is put in its place, or emptied, is read on.
+func TestLogFileIsFollowedByName(t *testing.T) {
+	t.Parallel()
+	name := filepath.Join(t.TempDir(), "access.log")
+	appendLine(t, name, "too old")
+	appendLine(t, name, "last")
+	from, to := io.Pipe()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	l := &logFile{open: func() (*os.File, error) { return openLog(nil, name) }, out: to, say: func(string) {}}
+	done := make(chan error, 1)
+	go func() {
+		err := l.read(ctx, 1, true)
+		_ = to.Close()
+		done <- err
+	}()
+	lines := bufio.NewScanner(from)
+	for _, step := range []struct {
+		do   func() error
+		want string
+	}{
+		{func() error { return nil }, "last"},
+		{func() error { appendLine(t, name, "next"); return nil }, "next"},
+		{func() error { // as logrotate does
+			appendLine(t, name, "before")
+			return os.Rename(name, name+".1")
+		}, "before"},
+		{func() error { appendLine(t, name, "after"); return nil }, "after"},
+		{func() error {
+			err := os.Truncate(name, 0)
+			appendLine(t, name, "x")
+			return err
+		}, "x"},
+	} {
+		if err := step.do(); err != nil {
+			t.Fatal(err)
+		}
+		if !lines.Scan() || lines.Text() != step.want {
+			t.Fatalf("%q instead of %q", lines.Text(), step.want)
+		}
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+// No link leads to another file than the one that was permitted, and nothing but a regular file is read.
+func TestLogFileIsTheOneThatWasNamed(t *testing.T) {
+	t.Parallel()
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	appendLine(t, filepath.Join(dir, "secret"), "secret")
+	for _, link := range [][2]string{{filepath.Join(dir, "secret"), "link"}, {dir, "folder"}, {"nowhere", "dangling"},
+		{"loop", "loop"}} {
+		if err := os.Symlink(link[0], filepath.Join(dir, link[1])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"link": errLinked.Error(), "folder/secret": errLinked.Error(),
+		"dangling": errLinked.Error(), "loop": errLinked.Error(), "loop/secret": errLinked.Error(),
+		"pipe": "no regular file", "secret/x": "not a directory", "none": "no such file", ".": "no regular file"} {
+		f, err := openLog(nil, dir+"/"+name)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err == nil {
+			_ = f.Close()
+		}
+	}
+	f, err := openLog(nil, filepath.Join(dir, "secret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = f.Close()
+}
+
+// A file is opened with the rights of the user that the owner chose, and the agent keeps its own.
+func TestLogFileIsOpenedAsTheUser(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("it takes root to open files as another user")
+	}
+	dir, err := os.MkdirTemp("/var/tmp", "sluice-log-") // whose folders all may enter
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	mine, theirs, groups := dir+"/mine", dir+"/theirs", dir+"/groups"
+	for _, name := range []string{mine, theirs, groups} {
+		appendLine(t, name, "x")
+	}
+	//nolint:gosec // for them
+	if err := errors.Join(os.Chmod(dir, 0o755), os.Chown(theirs, 4711, 4711), os.Chown(groups, 0, 4712),
+		os.Chmod(groups, 0o640)); err != nil {
+		t.Fatal(err)
+	}
+	user := &process.User{ID: 4711, Group: 4711, Groups: []uint32{4712}}
+	for range 20 { // on other threads, too
+		if f, err := openLog(user, mine); !errors.Is(err, os.ErrPermission) {
+			t.Fatal(f, err)
+		}
+		for _, name := range []string{theirs, groups} {
+			f, err := openLog(user, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = f.Close()
+		}
+		f, err := openLog(nil, mine)
+		if err != nil {
+			t.Fatal("the agent lost its rights", err)
+		}
+		_ = f.Close()
 	}
 }
