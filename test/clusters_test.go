@@ -157,14 +157,27 @@ func (r replicaWatch) wantServing(w *world) {
 // The printed manifest is all that an agent needs: what it puts into a cluster has the rights to run a release, and no
 // more.
 func TestAgentManifest(t *testing.T) {
-	w := newWorld(t, nil)
+	var writeKey func(file string) error
+	w := newWorld(t, func(files map[string]string) {
+		delete(files, "cells/eu-1/cell.yaml")
+		var err error
+		if writeKey, err = addPerson(files); err != nil {
+			t.Fatal(err)
+		}
+	})
 	c := cluster.New(t, 1)
-	installAgent(t, c)
-	w.agents["eu-1"] = w.process("eu-1", "agent", "--cell", "eu-1", "--server", w.socket(), "--target", "kubernetes",
-		"--kubeconfig", w.kubeconfigOf(c, "sluice-agent"), "--namespace", "shop", "--state", w.path("states", "eu-1"),
+	installAgent(t, c, "--shells")
+	w.server.args = append(w.server.args, "--cells", freePort(t))
+	w.server.start()
+	w.eventually(func() (string, bool) {
+		return "the control plane is not ready", w.getJSON("/readyz", new([]byte)) == nil
+	})
+	kubeconfig := w.kubeconfigOf(c, "sluice-agent")
+	w.agents["eu-1"] = w.process("eu-1", "agent", "--join", "@"+w.addCell("eu-1", "staging"), "--target", "kubernetes",
+		"--kubeconfig", kubeconfig, "--namespace", "shop", "--state", w.path("states", "eu-1"),
 		"--health-timeout", "1m",
 		"--healthy-for", "1s", "--health-every", "500ms", "--report-every", "500ms")
-	w.startAll()
+	w.agents["eu-1"].start()
 	w.pushFiles("cut 1.0.0", clusterRelease("1.0.0", "web:1"))
 	w.eventually(func() (string, bool) {
 		s := w.cellStatus("eu-1")
@@ -186,7 +199,7 @@ stringData: {password: opensesame}
 `
 	w.pushFiles("cut 1.1.0", next)
 	w.eventually(func() (string, bool) {
-		out, err := w.runSluice("cell", "diff", "--state", state, "--kubeconfig", w.kubeconfigOf(c, "sluice-agent"))
+		out, err := w.runSluice("cell", "diff", "--state", state, "--kubeconfig", kubeconfig)
 		shown := strings.Contains(out, "changed  Deployment shop/web\n") && strings.Contains(out, "image: web:2\n") &&
 			strings.Contains(out, "added    Secret shop/access\n") && !strings.Contains(out, "opensesame")
 		return fmt.Sprintf("cell diff: %v\n%s", err, out), err == nil && shown
@@ -194,7 +207,11 @@ stringData: {password: opensesame}
 	if s := w.cellStatus("eu-1"); s.Release != "1.0.0" {
 		t.Errorf("eu-1 runs %s", s.Release)
 	}
+	if err := writeKey(w.path("key")); err != nil {
+		t.Fatal(err)
+	}
+	w.debugPod(c, "eu-1", w.path("key"), kubeconfig)
 	wantDenied(t, c, "sluice-agent", []string{"create", "roles", "-n", "shop"},
 		[]string{"get", "secrets", "-n", "kube-system"}, []string{"create", "namespaces"},
-		[]string{"impersonate", "users"})
+		[]string{"impersonate", "users"}, []string{"create", "pods", "--subresource=exec", "-n", "kube-system"})
 }

@@ -30,8 +30,8 @@ const (
 type end struct{ device, address string }
 
 // TestCellBehindOneCable checks invariant 6 in the kernel. The control plane and a cell are in network namespaces with
-// one cable between them. The cell registers, installs, updates and rolls back. The cell listens on nothing beyond
-// loopback, and no packet of the control plane begins a connection.
+// one cable between them. The cell registers, installs, updates and rolls back, and a person debugs it. The cell
+// listens on nothing beyond loopback, and no packet of the control plane begins a connection.
 func TestCellBehindOneCable(t *testing.T) {
 	if os.Getenv(insideVariable) == "" {
 		t.Parallel()
@@ -39,9 +39,14 @@ func TestCellBehindOneCable(t *testing.T) {
 		return
 	}
 	cable := newCable(t, end{"plane", planeAddress}, end{"cell", cellAddress})
+	var writeKey func(file string) error
 	w := newWorld(t, func(files map[string]string) {
 		delete(files, "cells/acme/cell.yaml")
 		delete(files, "cells/eu-1/cell.yaml")
+		var err error
+		if writeKey, err = addPerson(files); err != nil {
+			t.Fatal(err)
+		}
 	})
 	listen := planeAddress + ":7443"
 	w.server.args = append(w.server.args, "--cells", listen)
@@ -71,7 +76,16 @@ func TestCellBehindOneCable(t *testing.T) {
 	})
 	w.awaitRelease("acme", "1.0.1")
 
-	listening := cable.runThere(t, "ss", "--no-header", "--listening", "--tcp", "--udp", "--numeric")
+	sockets := []string{"ss", "--no-header", "--listening", "--tcp", "--udp", "--numeric"}
+	if err := writeKey(w.path("key")); err != nil {
+		t.Fatal(err)
+	}
+	w.debugCell("acme", w.path("key"), func() { // D5
+		if listening := cable.runThere(t, sockets...); listening != "" {
+			t.Errorf("while a debug session lasts, something listens in the cell: %s", listening)
+		}
+	})
+	listening := cable.runThere(t, sockets...)
 	for line := range strings.Lines(listening) {
 		if fields := strings.Fields(line); len(fields) > 4 {
 			if at, err := netip.ParseAddrPort(fields[4]); err != nil || !at.Addr().IsLoopback() {

@@ -29,6 +29,7 @@ type connectFlags struct {
 	key        string
 	stdio      bool
 	knownHosts string
+	save       string
 }
 
 // ConnectVerb is sluice debug connect.
@@ -55,8 +56,13 @@ The cell records what you see and what you type, also passwords that are not sho
 	f.BoolVar(&o.stdio, "stdio", false, "connect standard input and output: for ProxyCommand of ssh")
 	f.StringVar(&o.knownHosts, "known-hosts", "", "`FILE` of this verb's own to write the session's host key to, once the "+
 		"cell has vouched for it; ssh reads it by UserKnownHostsFile, with HostKeyAlias CELL")
+	f.StringVar(&o.save, "save", "", "new `FILE` for the session's record, once the session has ended and the record is "+
+		"compared with the cell's seal")
 	client.AddServerFlag(a, cmd)
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
+		if _, err := os.Lstat(o.save); o.save != "" && (o.stdio || err == nil) {
+			return cli.UsageError(cmd, "--save needs a new file, and a session that this verb runs itself, without --stdio")
+		}
 		if o.stdio && (o.knownHosts == "" || commandIn(cmd, args) != "") {
 			return cli.UsageError(cmd, "--stdio needs --known-hosts FILE, and takes no command: ssh has it")
 		}
@@ -134,7 +140,12 @@ func connect(a *cli.App, cmd *cobra.Command, args []string, o connectFlags) (int
 		return 0, because(waiting, err)
 	}
 	defer func() { _ = c.Close() }()
-	return runSession(ctx, a, c, commandIn(cmd, args))
+	code, err := runSession(ctx, a, c, commandIn(cmd, args))
+	if o.save != "" {
+		_ = c.Close() // else the session lasts
+		err = errors.Join(err, saveRecord(ctx, a, cmd, s, o.save))
+	}
+	return code, err
 }
 
 // checkOpen says why no session of a request can begin any more; nil: one can.

@@ -1,11 +1,13 @@
 package debugcmd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -43,6 +45,33 @@ func fetchRecord(a *cli.App, cmd *cobra.Command, s debugging.RequestStatus, name
 		return errors.Join(err, os.Remove(name))
 	}
 	return nil
+}
+
+const (
+	recordWait  = 2 * time.Minute // for a record that the cell sends
+	recordEvery = time.Second     // between two looks for it
+)
+
+// saveRecord writes the record of a session that ended just now into a new file, once the cell has sent it.
+func saveRecord(ctx context.Context, a *cli.App, cmd *cobra.Command, s debugging.RequestStatus, name string) error {
+	waiting, cancel := context.WithTimeout(ctx, recordWait)
+	defer cancel()
+	for {
+		var now debugging.RequestStatus
+		err := a.GetResource(waiting, requestPath(s.Cell, s.ID), &now)
+		if err == nil && now.Seal != nil && (now.Stored || now.Withheld) {
+			if err = fetchRecord(a, cmd, now, name); err == nil {
+				a.Stderr.PrintLine("the session's record, as the cell sealed it: %s", name)
+			}
+			return err
+		}
+		select {
+		case <-waiting.Done():
+			return cli.Fail(fmt.Errorf("the control plane does not have the session's record yet, so %s was not written", name),
+				"sluice debug show %s %s --record FILE writes it later", s.Cell, s.ID)
+		case <-time.After(recordEvery):
+		}
+	}
 }
 
 // openRecord requests a record from the control plane.
