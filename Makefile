@@ -134,6 +134,10 @@ bench-flags: ## The same for feature flags, beside flagd/core; then a change and
 clients: ## OpenFeature's own providers for Go and JavaScript ask our flags. Needs Node, which root gets on Debian. A module of its own.
 	cd test/clients && $(GO) vet ./... && $(GO) test -count=1 ./...
 
+.PHONY: telemetry
+telemetry: build ## OpenTelemetry's own SDKs for Go and JavaScript send, its collector receives. Needs Node. A module of its own.
+	cd test/telemetry && $(GO) vet ./... && SLUICE=$(CURDIR)/$(BIN) $(GO) test -count=1 ./...
+
 .PHONY: sign-in
 sign-in: ## Signing in at two independent identity providers, in Chromium too. Needs Node and Chromium. A module of its own.
 	cd test/signin && $(GO) vet ./... && $(GO) test -count=1 ./...
