@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -18,95 +16,11 @@ import (
 	"github.com/sluice-cd/sluice/cells/kubernetes/podlogs"
 	"github.com/sluice-cd/sluice/releases/diagnostics"
 	"github.com/sluice-cd/sluice/test/cluster"
-	kubelets "github.com/sluice-cd/sluice/test/cluster/kubelet"
 )
 
 var shared cluster.Shared
 
 func TestMain(m *testing.M) { os.Exit(shared.RunTests(m)) }
-
-// kubelet serves containers' logs to the API server, as a node's does.
-type kubelet struct {
-	mu      sync.Mutex
-	lines   map[string][]line // by pod and container
-	changed chan struct{}     // closed when anything below changed
-	cuts    int               // how often connections were cut
-}
-
-type line struct {
-	at   time.Time
-	text string
-}
-
-// newKubelet has the API server ask this process for logs of all nodes' pods.
-func newKubelet(t *testing.T, c *cluster.Cluster) *kubelet {
-	t.Helper()
-	k := &kubelet{lines: map[string][]line{}, changed: make(chan struct{})}
-	kubelets.Serve(t, c, k, strings.Fields(c.Run(t, "", "get", "nodes", "-o", "name"))...)
-	return k
-}
-
-func (k *kubelet) change(do func()) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	do()
-	close(k.changed)
-	k.changed = make(chan struct{})
-}
-
-func (k *kubelet) add(container, text string) {
-	k.change(func() { k.lines[container] = append(k.lines[container], line{time.Now(), text}) })
-}
-
-func (k *kubelet) cut() { k.change(func() { k.cuts++ }) }
-
-func (k *kubelet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	part := strings.Split(r.URL.Path, "/") // /containerLogs/NAMESPACE/POD/CONTAINER
-	if len(part) != 5 || part[1] != "containerLogs" {
-		http.NotFound(w, r)
-		return
-	}
-	q := r.URL.Query()
-	container, after := part[3]+"/"+part[4], time.Time{}
-	if q.Get("previous") == "true" {
-		container += " before"
-	}
-	if seconds, err := strconv.Atoi(q.Get("sinceSeconds")); err == nil {
-		after = time.Now().Add(-time.Duration(seconds) * time.Second)
-	}
-	if at, err := time.Parse(time.RFC3339, q.Get("sinceTime")); err == nil {
-		after = at
-	}
-	sent, first, cuts := 0, true, -1
-	for {
-		k.mu.Lock()
-		all, changed := k.lines[container], k.changed
-		if cuts < 0 {
-			cuts = k.cuts
-		}
-		isCut := k.cuts > cuts
-		k.mu.Unlock()
-		if tail, err := strconv.Atoi(q.Get("tailLines")); err == nil && first {
-			sent = max(0, len(all)-tail)
-		}
-		for ; sent < len(all); sent++ {
-			if all[sent].at.Before(after) {
-				continue
-			}
-			_, _ = fmt.Fprintf(w, "%s %s\n", all[sent].at.Format(time.RFC3339Nano), all[sent].text)
-		}
-		first = false
-		_ = http.NewResponseController(w).Flush()
-		if q.Get("follow") != "true" || isCut {
-			return
-		}
-		select {
-		case <-changed:
-		case <-r.Context().Done():
-			return
-		}
-	}
-}
 
 const manifests = `
 apiVersion: apps/v1
@@ -177,14 +91,14 @@ func (s *sink) await(t *testing.T, text string) {
 
 func TestRead(t *testing.T) {
 	c := shared.Get(t)
-	k, namespace := newKubelet(t, c), c.Namespace(t)
+	k, namespace := cluster.NewKubelet(t, c), c.Namespace(t)
 	c.Run(t, manifests, "-n", namespace, "apply", "-f", "-")
 	pod := awaitPods(t, c, namespace, 1)[0]
-	k.add(pod+"/main before", "crashed")
-	k.add(pod+"/main", "one")
-	k.add(pod+"/main", strings.Repeat("x", 100<<10)+" end")
-	k.add(pod+"/main", "two")
-	k.add(pod+"/proxy", "three")
+	k.Add(pod+"/main before", "crashed")
+	k.Add(pod+"/main", "one")
+	k.Add(pod+"/main", strings.Repeat("x", 100<<10)+" end")
+	k.Add(pod+"/main", "two")
+	k.Add(pod+"/proxy", "three")
 	web := diagnostics.Log{Name: "web", Pods: &diagnostics.Pods{Workload: "deployment/web"}}
 	shop := diagnostics.Log{Name: "shop", Pods: &diagnostics.Pods{Namespace: namespace,
 		Labels: map[string]string{"of": "shop"}}}
@@ -260,11 +174,11 @@ func TestReadNeedsTheRight(t *testing.T) {
 // pods that are started meanwhile.
 func TestFollow(t *testing.T) {
 	c := shared.Get(t)
-	k, namespace := newKubelet(t, c), c.Namespace(t)
+	k, namespace := cluster.NewKubelet(t, c), c.Namespace(t)
 	c.Run(t, manifests, "-n", namespace, "apply", "-f", "-")
 	pod := awaitPods(t, c, namespace, 1)[0]
-	k.add(pod+"/main", "too old")
-	k.add(pod+"/main", "first")
+	k.Add(pod+"/main", "too old")
+	k.Add(pod+"/main", "first")
 	reader, err := podlogs.New(config(t, c), namespace)
 	if err != nil {
 		t.Fatal(err)
@@ -279,17 +193,17 @@ func TestFollow(t *testing.T) {
 	}()
 	out.await(t, "/main: first\n")
 	for i := range 3 {
-		k.add(pod+"/main", fmt.Sprintf("before cut %d", i))
+		k.Add(pod+"/main", fmt.Sprintf("before cut %d", i))
 		out.await(t, fmt.Sprintf("before cut %d\n", i))
-		k.cut()
-		k.add(pod+"/main", fmt.Sprintf("after cut %d", i))
+		k.Cut()
+		k.Add(pod+"/main", fmt.Sprintf("after cut %d", i))
 		out.await(t, fmt.Sprintf("after cut %d\n", i))
 	}
 	c.Run(t, "", "-n", namespace, "scale", "deployment/web", "--replicas=2")
 	for _, other := range awaitPods(t, c, namespace, 2) {
 		if other != pod {
-			k.add(other+"/main", "from its beginning")
-			k.add(other+"/main", "on")
+			k.Add(other+"/main", "from its beginning")
+			k.Add(other+"/main", "on")
 			out.await(t, other+"/main: from its beginning\n"+other+"/main: on\n")
 		}
 	}
