@@ -87,8 +87,8 @@ bench-trust: ## What it costs a cell to verify signed releases, beside a bare ha
 	$(GO) run ./test/bench -only trust
 
 .PHONY: bench-export
-bench-export: ## What leaves a cell, beside bare protobuf; what it costs an agent in memory.
-	$(GO) run ./test/bench -only export
+bench-export: ## What leaves a cell, beside bare protobuf, and its memory; debug sessions, beside OpenSSH.
+	$(GO) run ./test/bench -only export,debug
 
 .PHONY: bench-fleet
 bench-fleet: ## The same for ten thousand cells: server, load and bare baselines side by side.
