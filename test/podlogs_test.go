@@ -15,6 +15,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/sluice-cd/sluice/test/cluster"
+	"github.com/sluice-cd/sluice/test/cluster/kubelet"
 )
 
 // newSupportedCluster starts a control plane, and the agent of the cell acme in a cluster with the rights that the
@@ -80,14 +81,14 @@ func (w *world) connect(id string, command ...string) *exec.Cmd {
 // cell has the right, until the owner stops it; and both sides hold the same record.
 func TestLogsOfPodsInADebugSession(t *testing.T) {
 	w, c := newSupportedCluster(t)
-	kubelet := cluster.NewKubelet(t, c)
+	logs := kubelet.NewLogs(t, c)
 	pods := func() []string {
 		return strings.Fields(c.Run(t, "", "-n", "shop", "get", "pods", "-l", "app=web", "--field-selector",
 			"status.phase=Running", "-o", "jsonpath={.items[*].metadata.name}"))
 	}
 	before := pods()
 	first := before[0]
-	kubelet.Add(first+"/server", "one request")
+	logs.Add(first+"/server", "one request")
 	if out, err := w.connect(w.askForLogs(), "logs", "web").CombinedOutput(); err == nil ||
 		!strings.Contains(string(out), "sluice agent manifest --logs") || strings.Contains(string(out), "one request") {
 		t.Errorf("without the right: %v: %s", err, out)
@@ -114,7 +115,7 @@ func TestLogsOfPodsInADebugSession(t *testing.T) {
 		})
 	}
 	reads(first + "/server: one request\n")
-	kubelet.Add(first+"/server", "\x1b]0;title\x07 another request")
+	logs.Add(first+"/server", "\x1b]0;title\x07 another request")
 	reads(first + `/server: \x1b]0;title\x07 another request` + "\n")
 	c.Run(t, "", "-n", "shop", "delete", "pod", first, "--wait=false")
 	var later string
@@ -126,7 +127,7 @@ func TestLogsOfPodsInADebugSession(t *testing.T) {
 		}
 		return "no pod came in the place of " + first, later != ""
 	})
-	kubelet.Add(later+"/server", "from a later pod")
+	logs.Add(later+"/server", "from a later pod")
 	reads(later + "/server: from a later pod\n")
 
 	w.mustRunSluice("cell", "debug", "stop", id, "--state", w.path("states", "acme"))

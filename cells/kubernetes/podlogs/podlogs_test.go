@@ -16,6 +16,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/kubernetes/podlogs"
 	"github.com/sluice-cd/sluice/releases/diagnostics"
 	"github.com/sluice-cd/sluice/test/cluster"
+	"github.com/sluice-cd/sluice/test/cluster/kubelet"
 )
 
 var shared cluster.Shared
@@ -91,7 +92,7 @@ func (s *sink) await(t *testing.T, text string) {
 
 func TestRead(t *testing.T) {
 	c := shared.Get(t)
-	k, namespace := cluster.NewKubelet(t, c), c.Namespace(t)
+	k, namespace := kubelet.NewLogs(t, c), c.Namespace(t)
 	c.Run(t, manifests, "-n", namespace, "apply", "-f", "-")
 	pod := awaitPods(t, c, namespace, 1)[0]
 	k.Add(pod+"/main before", "crashed")
@@ -174,7 +175,7 @@ func TestReadNeedsTheRight(t *testing.T) {
 // pods that are started meanwhile.
 func TestFollow(t *testing.T) {
 	c := shared.Get(t)
-	k, namespace := cluster.NewKubelet(t, c), c.Namespace(t)
+	k, namespace := kubelet.NewLogs(t, c), c.Namespace(t)
 	c.Run(t, manifests, "-n", namespace, "apply", "-f", "-")
 	pod := awaitPods(t, c, namespace, 1)[0]
 	k.Add(pod+"/main", "too old")

@@ -58,7 +58,7 @@ func saveRecord(ctx context.Context, a *cli.App, cmd *cobra.Command, s debugging
 	defer cancel()
 	for {
 		var now debugging.RequestStatus
-		err := a.GetResource(waiting, requestPath(s.Cell, s.ID), &now)
+		err := client.GetResource(waiting, a, requestPath(s.Cell, s.ID), &now)
 		if err == nil && now.Seal != nil && (now.Stored || now.Withheld) {
 			if err = fetchRecord(a, cmd, now, name); err == nil {
 				a.Stderr.PrintLine("the session's record, as the cell sealed it: %s", name)

@@ -1,5 +1,5 @@
-// Package kubelet plays a node's kubelet for tests of what the API server asks kubelets: it runs what is executed in
-// pods, as processes of this machine.
+// Package kubelet plays a node's kubelet for tests of what the API server asks kubelets: Execs runs what is executed in
+// pods, as processes of this machine, and Logs has what a test says that containers wrote.
 //
 // Commands run as the test's user, without isolation, so tests run only what they made themselves. Each leads a session
 // of processes, and has a terminal of its own if one is asked for, as container runtimes do it. As there, what outlives

@@ -1,19 +1,19 @@
-package cluster
+package kubelet
 
 import (
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/sluice-cd/sluice/test/cluster"
 )
 
-// Kubelet serves containers' logs to the API server, as the kubelets of all nodes do: since no container runs, a test
-// says what each wrote. All methods may be called at once.
-type Kubelet struct {
+// Logs serves containers' logs: since no container runs, a test says what each wrote. All methods may be called at once.
+type Logs struct {
 	mu      sync.Mutex
 	lines   map[string][]logLine // by POD/CONTAINER
 	changed chan struct{}        // closed when anything below changed
@@ -25,22 +25,15 @@ type logLine struct {
 	text string
 }
 
-// NewKubelet has the API server ask this process for logs of all nodes' pods.
-func NewKubelet(t testing.TB, c *Cluster) *Kubelet {
+// NewLogs serves the logs of all nodes' pods.
+func NewLogs(t testing.TB, c *cluster.Cluster) *Logs {
 	t.Helper()
-	k := &Kubelet{lines: map[string][]logLine{}, changed: make(chan struct{})}
-	s := httptest.NewTLSServer(k)
-	t.Cleanup(s.Close)
-	_, port, _ := strings.Cut(s.Listener.Addr().String(), ":")
-	patch := `{"status":{"addresses":[{"type":"InternalIP","address":"127.0.0.1"}],` +
-		`"daemonEndpoints":{"kubeletEndpoint":{"Port":` + port + `}}}}`
-	for _, node := range strings.Fields(c.Run(t, "", "get", "nodes", "-o", "name")) {
-		c.Run(t, "", "patch", node, "--subresource=status", "--type=strategic", "-p", patch)
-	}
+	k := &Logs{lines: map[string][]logLine{}, changed: make(chan struct{})}
+	Serve(t, c, k, strings.Fields(c.Run(t, "", "get", "nodes", "-o", "name"))...)
 	return k
 }
 
-func (k *Kubelet) change(do func()) {
+func (k *Logs) change(do func()) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	do()
@@ -49,15 +42,15 @@ func (k *Kubelet) change(do func()) {
 }
 
 // Add has a container, which is POD/CONTAINER, write a line; with " before" at the end, before it was started anew.
-func (k *Kubelet) Add(container, text string) {
+func (k *Logs) Add(container, text string) {
 	k.change(func() { k.lines[container] = append(k.lines[container], logLine{time.Now(), text}) })
 }
 
 // Cut cuts all connections off.
-func (k *Kubelet) Cut() { k.change(func() { k.cuts++ }) }
+func (k *Logs) Cut() { k.change(func() { k.cuts++ }) }
 
 // ServeHTTP implements http.Handler.
-func (k *Kubelet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (k *Logs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	part := strings.Split(r.URL.Path, "/") // /containerLogs/NAMESPACE/POD/CONTAINER
 	if len(part) != 5 || part[1] != "containerLogs" {
 		http.NotFound(w, r)
