@@ -146,9 +146,9 @@ func TestRootsBelowAnUnreadableOne(t *testing.T) {
 	f["trust/2.root.json"] = []byte("{")
 	l := f.read()
 	v := release(t, "1.0.0").Version
-	if l.Damaged() || l.Root() == nil || !l.Binds("dedicated") || l.Binds("staging") ||
-		!l.Judge("dedicated", v, digest, now).Held || l.Obstacle("dedicated", v, digest) != "" {
-		t.Errorf("damaged %v, %+v, %q", l.Damaged(), l.Judge("dedicated", v, digest, now), l.Obstacle("dedicated", v, digest))
+	answer, obstacle := l.Judge("dedicated", v, digest, now), l.Obstacle("dedicated", v, digest)
+	if l.Damaged() || l.Root() == nil || !l.Binds("dedicated") || l.Binds("staging") || !answer.Held || obstacle != "" {
+		t.Errorf("damaged %v, %+v, %q", l.Damaged(), answer, obstacle)
 	}
 	f.edit(t, "ada", func(d *trust.Draft) error { return d.Rotate(trust.Rotation{}) })
 	f.sign(t, "grace")
@@ -161,7 +161,9 @@ func TestRootsBelowAnUnreadableOne(t *testing.T) {
 func TestFirstRootDamaged(t *testing.T) {
 	for what, change := range map[string]func(tree){
 		"without signatures": func(f tree) {
-			f["trust/1.root.json"] = alter(t, f["trust/1.root.json"], func(file map[string]any) { file["signatures"] = []any{} })
+			f["trust/1.root.json"] = alter(t, f["trust/1.root.json"], func(file map[string]any) {
+				file["signatures"] = []any{}
+			})
 		},
 		"gone": func(f tree) { delete(f, "trust/1.root.json") },
 	} {

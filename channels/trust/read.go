@@ -268,7 +268,7 @@ func (r *reader) judgeTargets(l *Ledger, name string, signers role) (counts *Fil
 		case f == counts:
 		case counts != nil && f.Version < counts.Version, waits:
 			l.Replaced = append(l.Replaced, f.Path)
-		case len(f.Quorums[0].Signed) == 0 && (counts != nil || name != RoleFlags): // new signers of flags get a list to sign
+		case len(f.Quorums[0].Signed) == 0 && (counts != nil || name != RoleFlags): // new flag signers get a list
 			r.ignore(l, f)
 		case f.Version > highest:
 			r.fault(f.Path, manifest.TooLarge, "counts for nothing: its version is more than %d above the one that "+

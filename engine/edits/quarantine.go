@@ -130,8 +130,8 @@ func (l LiftQuarantine) remaining(s *Releases) ([]byte, error) {
 			return nil, err
 		}
 		if !slices.Contains(is.Channels, name) {
-			return nil, Fail(fmt.Errorf("it is not quarantined in %s, but in %s", name, strings.Join(is.Channels, ", ")),
-				"sluice why %s shows where it is", l.Release)
+			return nil, Fail(fmt.Errorf("it is not quarantined in %s, but in %s", name,
+				strings.Join(is.Channels, ", ")), "sluice why %s shows where it is", l.Release)
 		}
 	}
 	left := *is

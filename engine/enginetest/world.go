@@ -38,8 +38,8 @@ type World struct {
 	Now       time.Time
 	Obs       plan.Observed
 	memory    plan.Memory                // compares all states
-	told      plan.Memory                // is told which were replaced
-	planned   map[string]*plan.CellState // that told was told of
+	informed  plan.Memory                // is told which were replaced
+	planned   map[string]*plan.CellState // that informed knows of
 	Signer    *trust.Signer              // signs heads for cells; nil: nothing does
 }
 
@@ -185,7 +185,7 @@ func (w *World) make(d *plan.Desired) plan.Plan {
 	told.Replaced = w.findReplaced()
 	for what, p := range map[string]plan.Plan{
 		"with memory":                       w.memory.Make(d, &w.Obs, w.Now),
-		"told " + fmt.Sprint(told.Replaced): w.told.Make(d, &told, w.Now),
+		"told " + fmt.Sprint(told.Replaced): w.informed.Make(d, &told, w.Now),
 	} {
 		if !reflect.DeepEqual(p, want) {
 			w.T.Fatalf("at %s, %s:\n%+v\nwithout:\n%+v", w.Now.Format(time.RFC3339), what, p, want)

@@ -158,7 +158,8 @@ func TestFillBegunAnew(t *testing.T) {
 		}
 		c.counters = newCounters(c.usage, func() (images, bytes int64) { return 0, 0 })
 		t.Cleanup(func() { c.stop(); c.running.Wait() })
-		opened, err := c.open(t.Context(), Descriptor{Digest: releases.DigestBytes(content), Size: int64(len(content))}, fetch)
+		d := Descriptor{Digest: releases.DigestBytes(content), Size: int64(len(content))}
+		opened, err := c.open(t.Context(), d, fetch)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -166,7 +167,8 @@ func TestFillBegunAnew(t *testing.T) {
 		return opened
 	}
 	first := open(func(context.Context, int64) (io.ReadCloser, error) {
-		return io.NopCloser(&heldReader{bytes.NewReader(damaged[:300_000]), bytes.NewReader(damaged[300_000:]), may}), nil
+		begin, rest := bytes.NewReader(damaged[:300_000]), bytes.NewReader(damaged[300_000:])
+		return io.NopCloser(&heldReader{begin, rest, may}), nil
 	})
 	right := func(_ context.Context, offset int64) (io.ReadCloser, error) {
 		return io.NopCloser(bytes.NewReader(content[offset:])), nil

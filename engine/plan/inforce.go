@@ -83,8 +83,8 @@ func (c *Channel) gitSequence() int64 {
 	return c.Effective.Sequence
 }
 
-// compareCells looks at the cells of which it is not known that they agree. It finds the newest head that, by the store,
-// was decided or granted and that the branch has lost; and what cells report and neither the branch nor a grant
+// compareCells looks at the cells of which it is not known that they agree. It finds the newest head that was decided
+// or granted, by the store, and that the branch has lost; and what cells report and neither the branch nor a grant
 // explains. Reports raise no sequence.
 func (d *dispute) compareCells() {
 	c := d.channel

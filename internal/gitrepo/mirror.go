@@ -61,7 +61,7 @@ func (m mirror) lock(ctx context.Context) (unlock func(), err error) {
 	}
 }
 
-// create makes the mirror if there is none, or what a killed process had not made of it, and removes what a killed fetch
+// create makes the mirror if there is none, or what a killed process had not made of it. It removes what a killed fetch
 // left behind.
 func (m mirror) create(ctx context.Context) error {
 	head := filepath.Join(m.dir, "HEAD")

@@ -1,6 +1,6 @@
-// Package child provides the program for tests that start their own test binary some hundred times: as agents that are
-// killed, or as renders. The race detector makes each start several times as slow, and the same code runs with it in the
-// tests' own process. So the program is built without it.
+// Package child has the program for tests that start their own test binary some hundred times, as agents that are
+// killed, or as renders. The race detector makes each start several times as slow, and the same code runs with it in
+// the tests' own process. So the program is built without it.
 //
 // Run is called once, by TestMain. Program may be called at once, by children too.
 package child
@@ -28,8 +28,8 @@ func Run(m *testing.M, run func(*testing.M) int) int {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	file := filepath.Join(dir, "child")
-	build := exec.Command("go", "test", "-c", "-race=false", "-trimpath", "-o", file, ".") //nolint:noctx // the tests' time
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")                                      // as make build does: its packages are compiled already
+	build := exec.Command("go", "test", "-c", "-race=false", "-trimpath", "-o", file, ".") //nolint:noctx // see -timeout
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")                                      // as make build does
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build the tests without the race detector: %v: %s\n", err, out)
 		return 1

@@ -65,7 +65,7 @@ func (b *bench) comparePair(ctx context.Context, s *loadPair, do string, h hamme
 		}
 		profile := ""
 		if n == b.rounds {
-			profile = b.profilePath(file)
+			profile = profilePath(b.profile, file)
 		}
 		var r roundResult
 		err := f.withProfile(profile, func() (err error) {
@@ -120,11 +120,11 @@ func (s sideMedians) contextRow(bare sideMedians) figures.Row {
 }
 
 // profilePath returns the file for a group's profile; empty: no profile.
-func (b *bench) profilePath(group string) string {
-	if b.profile == "" {
+func profilePath(folder, group string) string {
+	if folder == "" {
 		return ""
 	}
-	return filepath.Join(b.profile, group+".pprof")
+	return filepath.Join(folder, group+".pprof")
 }
 
 // storeReadsMetric counts queries to the database.

@@ -41,7 +41,7 @@ func (b *bench) measureFlags(ctx context.Context) ([]figures.Row, error) {
 		return nil, err
 	}
 	var told []spread
-	err = f.withProfile(b.profilePath("flags"), func() (err error) {
+	err = f.withProfile(profilePath(b.profile, "flags"), func() (err error) {
 		told, err = b.timeFlagChanges(ctx, repo, l)
 		return err
 	})

@@ -120,7 +120,7 @@ func (b *bench) killAndRestart(ctx context.Context, f *fleet, l *child, profile 
 	r.outage = f.listened.Sub(killed)
 	file := ""
 	if profile {
-		file = b.profilePath("reconnect")
+		file = profilePath(b.profile, "reconnect")
 	}
 	var at time.Time
 	err = f.withProfile(file, func() error {

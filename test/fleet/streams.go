@@ -125,7 +125,7 @@ func (b *bench) measurePush(ctx context.Context) ([]figures.Row, error) {
 	}}
 	var last, p50 []time.Duration
 	events := 0
-	err = f.withProfile(b.profilePath("push"), func() error {
+	err = f.withProfile(profilePath(b.profile, "push"), func() error {
 		for range b.pushCount {
 			s, err := b.timePush(ctx, f, l)
 			if err != nil {

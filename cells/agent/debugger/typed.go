@@ -13,7 +13,7 @@ const (
 )
 
 // typedInput is what a person types at a terminal, to prompts and beside commands that read nothing. While a command
-// runs, ^C interrupts it, and what else is typed waits for the next prompt; what is too much is dropped, in whole lines,
+// runs, ^C interrupts it, and what else is typed waits for the next prompt; what is too much is dropped in whole lines,
 // for ^C may come after it. At a prompt, ^C empties the line: a permission serves for one session, which should not end
 // by a key that was pressed too often.
 type typedInput struct {

@@ -44,7 +44,8 @@ func TestClockLeaps(t *testing.T) {
 		{"the clock is set back", time.Time{}, noon.Add(time.Minute), 16 * time.Minute, "12:00"},
 	} {
 		if !step.keep.IsZero() {
-			if err := os.WriteFile(e.dir.path(step.keep.Format(nameLayout)+heldEnding), []byte("{}\n"), 0o600); err != nil {
+			name := e.dir.path(step.keep.Format(nameLayout) + heldEnding)
+			if err := os.WriteFile(name, []byte("{}\n"), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -609,7 +609,8 @@ func TestLaterStateCounts(t *testing.T) {
 	const files = 40
 	noon := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
 	for i := range files {
-		name := filepath.Join(dir, exporter.FolderName, noon.Add(time.Duration(i)*time.Minute).Format("20060102T150405Z"))
+		at := noon.Add(time.Duration(i) * time.Minute)
+		name := filepath.Join(dir, exporter.FolderName, at.Format("20060102T150405Z"))
 		later := name + ".jsonl.zst"
 		if i%2 == 1 {
 			later = name + ".gone"
@@ -619,7 +620,8 @@ func TestLaterStateCounts(t *testing.T) {
 		}
 	}
 	waiting, err := exporter.List(dir)
-	if err != nil || len(waiting) != files/2 || slices.ContainsFunc(waiting, func(f exporter.File) bool { return f.Held }) {
+	isHeld := func(f exporter.File) bool { return f.Held }
+	if err != nil || len(waiting) != files/2 || slices.ContainsFunc(waiting, isHeld) {
 		t.Errorf("%+v (%v)", waiting, err)
 	}
 }

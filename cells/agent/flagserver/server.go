@@ -115,12 +115,12 @@ func New(o Options) *Server {
 	}
 	s.current.Store(&snapshot{changed: make(chan struct{})})
 	if err := s.clock.Restore(); err != nil {
-		s.putAside("clock.json")
+		putAside(filepath.Join(s.stateDir, "clock.json"), s.log)
 		s.log.Error().Err(err).Msg("the time is unknown: no flag turns on by time until the control plane is reached")
 	}
 	var err error
 	if s.record, err = loadRecord(s.stateDir); err != nil {
-		s.putAside(filepath.Base(flagsFile(s.stateDir)))
+		putAside(flagsFile(s.stateDir), s.log)
 		s.log.Error().Err(err).
 			Msg("the saved flags can't be read: flags are off until the control plane sends them again")
 	}
@@ -135,9 +135,9 @@ func New(o Options) *Server {
 }
 
 // putAside puts a damaged file aside; the next save would overwrite it.
-func (s *Server) putAside(name string) {
-	aside, err := disk.PutAside(filepath.Join(s.stateDir, name), time.Now())
-	s.log.Warn().Err(err).Str("file", aside).Msg("a file of the state folder was damaged: the agent put it aside")
+func putAside(file string, log zerolog.Logger) {
+	aside, err := disk.PutAside(file, time.Now())
+	log.Warn().Err(err).Str("file", aside).Msg("a file of the state folder was damaged: the agent put it aside")
 }
 
 // Current returns the current fold and instant: see flags.Source.

@@ -199,12 +199,13 @@ func TestFailedAddLeavesNothing(t *testing.T) {
 	}
 	must(t, o.Add(newEvents(3), time.Now()))
 	must(t, o.Close())
-	if got := eventNumbers(openTestOutbox(t, dir, 1<<20).nextBatch(1<<20, 10)); !slices.Equal(got, []int64{1, 2, 3, 4, 5}) {
+	got := eventNumbers(openTestOutbox(t, dir, 1<<20).nextBatch(1<<20, 10))
+	if !slices.Equal(got, []int64{1, 2, 3, 4, 5}) {
 		t.Errorf("kept %v", got)
 	}
 }
 
-// A line in the middle that is no event, or has a number again, costs no event after it, and the file is kept as it was.
+// A line in the middle that is no event, or has a number again, costs no event after it, and the file stays as it was.
 func TestDamagedInTheMiddle(t *testing.T) {
 	text := `{"acknowledged":3}
 {"number":4,"kind":"healed"}
@@ -222,7 +223,8 @@ func TestDamagedInTheMiddle(t *testing.T) {
 	if kept, err := os.ReadFile(aside); err != nil || string(kept) != text {
 		t.Errorf("aside is %q (%v)", kept, err)
 	}
-	if got := eventNumbers(openTestOutbox(t, dir, 1<<20).nextBatch(1<<20, 10)); !slices.Equal(got, []int64{4, 6, 7, 8}) {
+	got := eventNumbers(openTestOutbox(t, dir, 1<<20).nextBatch(1<<20, 10))
+	if !slices.Equal(got, []int64{4, 6, 7, 8}) {
 		t.Errorf("kept %v", got)
 	}
 }

@@ -44,8 +44,8 @@ func Root(a *App, brief, long string, check func(*cobra.Command) error) *cobra.C
 		if !slices.Contains([]string{AsTable, AsJSON, AsYAML}, a.Output) {
 			return UsageError(cmd, "-o %q is none of table, json, yaml", a.Output)
 		}
-		return cmp.Or(RefuseNegative(cmd), RefuseAlone(cmd), RefuseShorter(cmd, ShortestTime, "poll", "every", "timeout"),
-			check(cmd), RefuseCredentials(cmd, args))
+		return cmp.Or(RefuseNegative(cmd), RefuseAlone(cmd),
+			RefuseShorter(cmd, ShortestTime, "poll", "every", "timeout"), check(cmd), RefuseCredentials(cmd, args))
 	}
 	return root
 }

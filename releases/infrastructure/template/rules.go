@@ -42,7 +42,8 @@ func isUnchecked(kind string) bool {
 	switch {
 	case kind == "", kind == "AWS::CloudFormation::WaitCondition", kind == "AWS::CloudFormation::WaitConditionHandle":
 		return false
-	case strings.HasPrefix(kind, "AWS::CloudFormation::"), strings.HasPrefix(kind, "AWS::ServiceCatalog::CloudFormation"):
+	case strings.HasPrefix(kind, "AWS::CloudFormation::"),
+		strings.HasPrefix(kind, "AWS::ServiceCatalog::CloudFormation"):
 		return true
 	}
 	return !strings.HasPrefix(kind, "AWS::") || strings.HasSuffix(kind, "::MODULE")

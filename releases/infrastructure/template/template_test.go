@@ -160,9 +160,10 @@ func TestRulesOfAddedResources(t *testing.T) {
 		"a parameter's value for a principal": {parameter + role("{AWS: !GetAtt P.Value}", ""), outside, "P.Value"},
 		"a provider of others": {provider("https://example.com") + role("{Federated: !Ref Provider}", ""), outside,
 			"!Ref Provider"},
-		"a role as a service":  {role("{Service: !GetAtt Added.Arn}", ""), outside, "Added.Arn"},
-		"an own role":          {role("{AWS: !GetAtt Added.Arn}", ""), "", ""},
-		"the cluster's tokens": {provider("!GetAtt Cluster.OpenIdConnectIssuerUrl") + role("{Federated: !Ref Provider}", ""), "", ""},
+		"a role as a service": {role("{Service: !GetAtt Added.Arn}", ""), outside, "Added.Arn"},
+		"an own role":         {role("{AWS: !GetAtt Added.Arn}", ""), "", ""},
+		"the cluster's tokens": {provider("!GetAtt Cluster.OpenIdConnectIssuerUrl") +
+			role("{Federated: !Ref Provider}", ""), "", ""},
 
 		"a parameter's value for a group": {parameter + ingress("!GetAtt P.Value"), "no-ingress: Added", "P.Value"},
 		"the cluster's group":             {ingress("!GetAtt Cluster.ClusterSecurityGroupId"), "", ""},
@@ -179,20 +180,24 @@ func TestRulesOfAddedResources(t *testing.T) {
 		"no such type":  {typed("AWS::CloudFormation::Stak", "A: x"), "there is no type", "Stak"},
 		"a wait handle": {"  Added: {Type: AWS::CloudFormation::WaitConditionHandle}\n", "", ""},
 
-		"a balancer of old": {typed("AWS::ElasticLoadBalancing::LoadBalancer", "Listeners: []"), "no-ingress: Added", "Type:"},
-		"a balancer inside": {typed("AWS::ElasticLoadBalancing::LoadBalancer", "Listeners: [], Scheme: internal"), "", ""},
+		"a balancer of old": {typed("AWS::ElasticLoadBalancing::LoadBalancer", "Listeners: []"),
+			"no-ingress: Added", "Type:"},
+		"a balancer inside": {typed("AWS::ElasticLoadBalancing::LoadBalancer", "Listeners: [], Scheme: internal"),
+			"", ""},
 		"a machine's address": {typed("AWS::EC2::Instance", "NetworkInterfaces: [{DeviceIndex: \"0\", "+
 			"AssociatePublicIpAddress: true}]"), "no-ingress: Added", "AssociatePublicIpAddress"},
 		"a template's machines": {typed("AWS::EC2::LaunchTemplate", "LaunchTemplateData: {NetworkInterfaces: "+
 			"[{AssociatePublicIpAddress: !If [X, false, true]}]}"), "no-ingress: Added", "AssociatePublicIpAddress"},
 		"a configuration's machines": {typed("AWS::AutoScaling::LaunchConfiguration", "ImageId: x, InstanceType: x, "+
 			"AssociatePublicIpAddress: !Ref Cell"), "no-ingress: Added", "!Ref Cell"},
-		"a database": {typed("AWS::RDS::DBInstance", "PubliclyAccessible: true"), "no-ingress: Added", "PubliclyAccessible"},
+		"a database": {typed("AWS::RDS::DBInstance", "PubliclyAccessible: true"),
+			"no-ingress: Added", "PubliclyAccessible"},
 		"a task": {typed("AWS::ECS::Service", "NetworkConfiguration: {AwsvpcConfiguration: {Subnets: [x], "+
 			"AssignPublicIp: ENABLED}}"), "no-ingress: Added", "ENABLED"},
 		"an address for a machine": {typed("AWS::EC2::EIP", "InstanceId: x"), "no-ingress: Added", "InstanceId"},
-		"an address's association": {typed("AWS::EC2::EIPAssociation", "AllocationId: x"), "no-ingress: Added", "Type:"},
-		"an address for NAT":       {typed("AWS::EC2::EIP", "Domain: vpc"), "", ""},
+		"an address's association": {typed("AWS::EC2::EIPAssociation", "AllocationId: x"),
+			"no-ingress: Added", "Type:"},
+		"an address for NAT": {typed("AWS::EC2::EIP", "Domain: vpc"), "", ""},
 
 		"SSH from everywhere": {group("{Ec2SshKey: x}"), "no-ingress: Added: RemoteAccess", "Ec2SshKey"},
 		"SSH from others":     {group("{Ec2SshKey: x, SourceSecurityGroups: [sg-1]}"), "no-ingress: Added lets", "sg-1"},

@@ -12,7 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/test/cluster"
 )
 
-// Logs serves containers' logs: since no container runs, a test says what each wrote. All methods may be called at once.
+// Logs serves containers' logs: no container runs, so a test says what each wrote. All methods may be called at once.
 type Logs struct {
 	mu      sync.Mutex
 	lines   map[string][]logLine // by POD/CONTAINER
