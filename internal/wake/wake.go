@@ -1,5 +1,5 @@
 // Package wake lets goroutines wake another goroutine. A Signal says that there is something to do, not what: signals
-// that come before the receiver looks count as one. Sending never blocks. A Gate lets any number of goroutines wait.
+// that come before the receiver looks count as one. Sending never blocks.
 package wake
 
 // Signal is received from by one goroutine, and notified by any number at once.

@@ -25,7 +25,6 @@ type cell struct {
 	swarm   *Swarm
 	index   int
 	changed wake.Signal // desired has changed
-	contact wake.Gate   // open while the control plane answers followDesired
 
 	mu           sync.Mutex // guards what follows
 	agent        agentState
@@ -86,20 +85,17 @@ func (c *cell) runSession(ctx context.Context, replica int) (progress bool, afte
 		return false, 0, 0
 	}
 	counts.connects.Add(1)
-	counts.streams.Add(1)
 	defer link.Close()
 	defer context.AfterFunc(ctx, link.Close)()
 	connected := func() {
 		if !progress {
 			progress = true
 			counts.connected.Add(1)
-			c.contact.Open()
 		}
 	}
 	defer func() {
 		if progress {
 			counts.connected.Add(-1)
-			c.contact.Shut()
 		}
 	}()
 	var a ResponseHead

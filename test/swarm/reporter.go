@@ -18,8 +18,6 @@ type reporter struct {
 	conn        *Conn           // nil: not connected
 	replica     int
 	failures    int
-	refused     bool        // the last report was answered by a refusal
-	unheard     bool        // the last report found nobody
 	applyTimer  *time.Timer // runs during an apply
 	reportTimer *time.Timer // the next report
 	idleTimer   *time.Timer
@@ -47,29 +45,11 @@ func (c *cell) runReporter(ctx context.Context) {
 		case <-a.applyTimer.C:
 			a.finishApply()
 		case <-a.reportTimer.C:
-			a.awaitContact()
 		case <-a.idleTimer.C:
 			a.closeConn()
 			continue
 		}
 		a.sendReports()
-	}
-}
-
-// awaitContact waits as an agent does after a report found nobody: until the control plane answers followDesired, and
-// a moment longer.
-func (a *reporter) awaitContact() {
-	const most, spread = 10 * time.Second, 2 * time.Second
-	if !a.unheard || a.contact.IsOpen() {
-		return
-	}
-	limit := time.NewTimer(most)
-	defer limit.Stop()
-	select {
-	case <-a.contact.Opened():
-		_ = backoff.Sleep(a.ctx, backoff.FullJitter(spread))
-	case <-limit.C:
-	case <-a.ctx.Done():
 	}
 }
 
@@ -108,10 +88,9 @@ func (a *reporter) sendReports() {
 			a.replica++
 			a.reportTimer.Reset(pause)
 			a.failures++
-			a.unheard = !a.refused
 			return
 		}
-		a.failures, a.unheard = 0, false
+		a.failures = 0
 		if !a.handleReceipt(r, receipt) {
 			break
 		}
@@ -139,7 +118,6 @@ func (a *reporter) handleReceipt(r cells.Report, receipt cells.Receipt) (more bo
 
 // postReport delivers one report. pause is the time until the next try.
 func (a *reporter) postReport(r cells.Report) (receipt cells.Receipt, pause time.Duration, err error) {
-	a.refused = false
 	if err := a.connect(); err != nil {
 		return receipt, a.retryPause(a.failures, 0, 0), err
 	}
@@ -150,7 +128,6 @@ func (a *reporter) postReport(r cells.Report) (receipt cells.Receipt, pause time
 	head, text, err := a.conn.RoundTrip(requestTimeout, "POST", "/v1/reports", "", body)
 	if err == nil && head.Status != 200 {
 		a.swarm.countRefusal(head.Status, text)
-		a.refused = true
 		return receipt, a.retryPause(a.failures, head.RetryAfter,
 			head.Status), fmt.Errorf("report of %s: %d: %.200s", r.Cell, head.Status, text)
 	}

@@ -50,7 +50,6 @@ type Client struct {
 
 	boot       string      // random for each start of the agent, sent with every request (R27)
 	keyRefused wake.Signal // wakes runRotation: the control plane refused the cell's key
-	contact    wake.Gate   // open while the control plane answers the subscriber
 
 	link atomic.Pointer[link] // nil: connect was not called yet
 }
@@ -219,30 +218,6 @@ func (c *Client) pauseForRetry(ctx context.Context, err error, failures int) {
 		}
 	}()
 	_ = backoff.Sleep(ctx, c.RetryPause(err, failures))
-}
-
-const (
-	// maxContactWait is how much longer a report waits for the subscriber, which may not get through where reports do.
-	maxContactWait = 10 * time.Second
-	contactSpread  = 2 * time.Second // during which a fleet reports after it found the control plane again
-)
-
-// awaitContact waits until the control plane answers the subscriber, after a report found nobody there. A fleet that
-// lost its control plane in a rollout has something to report in every cell: it comes back with one connection a cell,
-// and makes those for reports afterwards.
-func (c *Client) awaitContact(ctx context.Context) {
-	if c.contact.IsOpen() {
-		return
-	}
-	limit := time.NewTimer(maxContactWait)
-	defer limit.Stop()
-	select {
-	case <-c.contact.Opened():
-		_ = backoff.Sleep(ctx, backoff.FullJitter(contactSpread))
-	case <-c.link.Load().replaced:
-	case <-limit.C:
-	case <-ctx.Done():
-	}
 }
 
 // isKeyNewer reports whether the cell has had its key for less than a period: some replica may not know the key yet.

@@ -98,9 +98,6 @@ func (r *Reporter) run(ctx context.Context, h Handler) {
 				r.client.log.Warn().Err(err).Msg("the report could not be sent; the agent retries")
 			}
 			r.client.pauseForRetry(ctx, err, failures)
-			if lastStatus == 0 {
-				r.client.awaitContact(ctx)
-			}
 			failures++
 			continue
 		}

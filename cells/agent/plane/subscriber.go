@@ -57,7 +57,6 @@ func (p *subscriber) run(ctx context.Context) {
 		if err == nil || ctx.Err() != nil {
 			continue
 		}
-		p.client.contact.Shut()
 		if p.failures == 0 {
 			p.client.log.Warn().Err(err).Msg("the control plane can't be reached; what runs keeps running")
 		}
@@ -68,7 +67,6 @@ func (p *subscriber) run(ctx context.Context) {
 
 // resetFailures begins a new count of failures: the control plane has answered.
 func (p *subscriber) resetFailures() {
-	p.client.contact.Open()
 	if p.failures > 0 {
 		p.client.log.Info().Int("failures", p.failures).Msg("the control plane answers again")
 		p.failures = 0
@@ -122,7 +120,6 @@ func (p *subscriber) pollOnce(ctx context.Context) error {
 func (p *subscriber) streamOnce(ctx context.Context) error {
 	begun := time.Now()
 	retryAfter, err := p.readStream(ctx)
-	p.client.contact.Shut()
 	if ctx.Err() != nil {
 		return nil
 	}
