@@ -147,8 +147,9 @@ func (r *reader) judge() *Ledger {
 }
 
 // checkFounded finds a repository whose first root counted before: whoever signs it signs the other files too, so these
-// lack no signatures alone.
+// do not lack signatures alone, and it never lacks all.
 func (r *reader) checkFounded(l *Ledger, root *File) {
+	unsigned := func(q Quorum) bool { return len(q.Signed) == 0 }
 	switch {
 	case r.unreadRoot > 0: // that is a fault already
 	case root == nil:
@@ -157,6 +158,9 @@ func (r *reader) checkFounded(l *Ledger, root *File) {
 				r.fault(f.Path, manifest.UnknownReference, "counts for nothing: there is no N.root.json that leads to it")
 			}
 		}
+	case slices.ContainsFunc(root.Quorums, unsigned):
+		r.fault(root.Path, manifest.Unsigned, "has no signature of its signers, of whom the first one signs at once: it is "+
+			"not as it was signed")
 	case l.Targets != nil:
 		r.fault(root.Path, manifest.Unsigned, "lacks signatures although %s, which it leads to, has them: it is not as "+
 			"it was signed", l.Targets.Path)
