@@ -17,6 +17,7 @@ func TestOutliveReaders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer w.Close() // so that nothing closes it, and its number is no other file's, before it is duplicated
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
