@@ -10,6 +10,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -31,8 +32,8 @@ func (s *Releases) parseValues(cell, channel string, texts map[string]string) (v
 			return nil, nil, Fail(fmt.Errorf("--value %s", why), "sluice release show %s lists the parameters",
 				ahead[0].Version)
 		case !known && len(ahead) > 0:
-			warnings = append(warnings, releases.Fault{File: path.Join(cells.Dir, cell, "cell.yaml"), Warning: true,
-				Message: fmt.Sprintf("%s is no parameter of %s or a later release: until one has it, the cell is granted "+
+			warnings = append(warnings, releases.Fault{File: path.Join(cells.Dir, cell, "cell.yaml"),
+				Code: manifest.UnknownReference, Warning: true, Message: fmt.Sprintf("%s is no parameter of %s or a later release: until one has it, the cell is granted "+
 					"nothing new%s", name, ahead[len(ahead)-1].Version, words.DidYouMean(name, parameterNames(ahead)))})
 		}
 		values[name] = value
