@@ -33,7 +33,8 @@ func (s *Releases) parseValues(cell, channel string, texts map[string]string) (v
 				ahead[0].Version)
 		case !known && len(ahead) > 0:
 			warnings = append(warnings, releases.Fault{File: path.Join(cells.Dir, cell, "cell.yaml"),
-				Code: manifest.UnknownReference, Warning: true, Message: fmt.Sprintf("%s is no parameter of %s or a later release: until one has it, the cell is granted "+
+				Code: manifest.UnknownReference, Warning: true,
+				Message: fmt.Sprintf("%s is no parameter of %s or a later release: until one has it, the cell is granted "+
 					"nothing new%s", name, ahead[len(ahead)-1].Version, words.DidYouMean(name, parameterNames(ahead)))})
 		}
 		values[name] = value
