@@ -61,12 +61,12 @@ func TestActingEndsWithTheLease(t *testing.T) {
 		defer end()
 		time.Sleep(leaseRenewEvery)
 		extend()
-		time.Sleep(leaseDuration - 1)
+		time.Sleep(leaseDuration - time.Nanosecond)
 		synctest.Wait()
 		if acting.Err() != nil {
 			t.Fatal("it ended before the Lease")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if acting.Err() == nil || context.Cause(acting).Error() != l.lapsed().Error() {
 			t.Errorf("it goes on, or ended because of %v", context.Cause(acting))

@@ -109,11 +109,6 @@ func (s *sink) String() string {
 	return s.text.String()
 }
 
-func (s *sink) await(t *testing.T, text string) {
-	t.Helper()
-	await(t, func() (string, bool) { return fmt.Sprintf("%q in %q", text, s), strings.Contains(s.String(), text) })
-}
-
 func await(t *testing.T, isSo func() (what string, _ bool)) {
 	t.Helper()
 	for until := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) { // between two looks

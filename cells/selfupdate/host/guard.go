@@ -148,7 +148,7 @@ func (g *Guard) next() (image, program string, trial bool, hold time.Duration) {
 			}
 			return image, name, trial, hold
 		}
-		if hold = g.options.Hold; !trial { // it was proven once, so nothing else puts it back
+		if !trial { // it was proven once, so nothing else puts it back
 			err = errors.Join(err, g.files.choose(Installed))
 		}
 	}

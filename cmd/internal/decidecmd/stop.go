@@ -44,8 +44,7 @@ it ends that; other holds stay.`,
 				if len(args) == 2 {
 					d.ID = args[1]
 				}
-				return repos.CommitDecision(a, cmd, repos.ReleaseRepository(),
-					edits.LiftHold{Channel: d.Channel, ID: d.ID, Cells: d.Cells, Reason: d.Reason})
+				return repos.CommitDecision(a, cmd, repos.ReleaseRepository(), edits.LiftHold(d))
 			case len(args) == 2:
 				return cli.UsageError(cmd, "unexpected argument %q; to lift a hold: --lift", args[1])
 			case d.Reason == "":
@@ -169,8 +168,7 @@ quarantine in those alone.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch d.Release = args[0]; {
 			case lift:
-				return repos.CommitDecision(a, cmd, repos.ReleaseRepository(),
-					edits.LiftQuarantine{Release: d.Release, Channels: d.Channels, Reason: d.Reason})
+				return repos.CommitDecision(a, cmd, repos.ReleaseRepository(), edits.LiftQuarantine(d))
 			case d.Reason == "":
 				return cli.UsageError(cmd, "--reason is missing")
 			}
