@@ -119,12 +119,12 @@ func (m mailbox) readServer() (s mailServer, err error) {
 func (s mailServer) newClient(ctx context.Context, timeout time.Duration, list reach.List) (*mail.Client, error) {
 	options := []mail.Option{mail.WithPort(s.port), mail.WithTimeout(timeout), mail.WithTLSPolicy(mail.TLSMandatory),
 		mail.WithDialContextFunc(func(dialCtx context.Context, network, address string) (net.Conn, error) {
-			conn, err := list.DialContext(dialCtx, network, address)
+			dialed, err := list.DialContext(dialCtx, network, address)
 			if err != nil {
 				return nil, err
 			}
-			context.AfterFunc(ctx, func() { _ = conn.Close() }) // whatever deadline the client sets
-			conn = &boundedConn{Conn: conn, left: maxSMTPBytes}
+			conn := &boundedConn{Conn: dialed, left: maxSMTPBytes}
+			context.AfterFunc(ctx, func() { _ = dialed.Close() }) // whatever deadline the client sets
 			if !s.implicitTLS {
 				return conn, nil
 			}
