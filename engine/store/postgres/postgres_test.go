@@ -60,6 +60,13 @@ func open(t testing.TB, url string) *postgres.Store {
 // openWith opens a store, whose options may leave less time than a busy machine takes to open it: then again.
 func openWith(t testing.TB, url string, o postgres.Options) *postgres.Store {
 	t.Helper()
+	if o.Timeout > 0 { // too short, on a busy machine, to make tables in
+		made, err := postgres.Open(t.Context(), url, postgres.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		made.Close()
+	}
 	s, err := postgres.Open(t.Context(), url, o)
 	for end := time.Now().Add(time.Minute); o.Timeout > 0 && err != nil && time.Now().Before(end); {
 		s, err = postgres.Open(t.Context(), url, o)
