@@ -43,13 +43,14 @@ cluster: ## The programs of a Kubernetes control plane, for tests: minutes and 4
 	@test/kube/ensure.sh >/dev/null
 
 .PHONY: lint
-lint: ## Formatting, vet, staticcheck, of every module.
+lint: ## Formatting, vet, staticcheck, of every module; and whether the programs compile for darwin.
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
 	if [ -n "$$unformatted" ]; then echo "not formatted (make fmt):"; echo "$$unformatted"; exit 1; fi
 	@set -e; for module in $(MODULES); do \
 		echo "vet, staticcheck in $$module"; \
 		(cd $$module && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./...); \
 	done
+	$(GO) run ./tools/platforms darwin/arm64
 
 .PHONY: check
 check: lint test

@@ -334,6 +334,7 @@ func homes() map[string][]string {
 		"golang.org/x/term":  {"cmd", "cells/agent/debugger"},
 		"golang.org/x/text":  {"releases", "cells/maintenance/server"}, // languages of texts
 		"golang.org/x/time":  {"cells/agent/imagerelay", "cells/node", "engine/debugrelay"},
+		"golang.org/x/tools": {}, // tools only
 		"modernc.org/sqlite": {"engine/store"},
 		"net/http": {"internal/gitrepo", "internal/aws", "engine", "cells/agent", "cells/debug", "cells/kubernetes",
 			"cells/maintenance", "cells/node", "cells/selfupdate", "cmd", "flags/ofrep", "flags/provider",

@@ -4,11 +4,11 @@ package store
 
 import "errors"
 
-// leaseLock does nothing here: a dead holder's lease runs out.
-type lock struct{ file string }
+// leaseLock does nothing here: a dead holder's lease expires.
+type leaseLock struct{ file string }
 
-func (l *lock) take(int64) error { return errors.ErrUnsupported }
+func (l *leaseLock) lockTerm(int64) error { return errors.ErrUnsupported }
 
-func (l *lock) free(int64) bool { return false }
+func (l *leaseLock) isTermFree(int64) bool { return false }
 
-func (l *lock) close() {}
+func (l *leaseLock) close() {}

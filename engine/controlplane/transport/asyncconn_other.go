@@ -12,8 +12,8 @@ import (
 
 func rawConn(net.Conn) syscall.RawConn { return nil }
 
-func (a *attempt) write(uintptr) bool { return true }
+func (a *nonblockingWrite) write(uintptr) bool { return true }
 
 func peek(syscall.RawConn) (sent, ended bool) { return false, false }
 
-func userTimeout(net.Conn, time.Duration) {}
+func setUserTimeout(net.Conn, time.Duration) {}
