@@ -223,6 +223,12 @@ func (p *support) openSession(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+	if err := p.await(ctx, func() error { // the person's command reads the cell's key there
+		return p.command(ctx, "git", "--git-dir", p.path("releases.git"), "cat-file", "-e",
+			"main:cells/"+sessionHost+"/identity.yaml").Run()
+	}); err != nil {
+		return fmt.Errorf("%s is not registered in the release repository: %w", sessionHost, err)
+	}
 	port, err := p.startOpenSSH(ctx)
 	if err != nil {
 		return err

@@ -85,6 +85,7 @@ func (c *cell) runSession(ctx context.Context, replica int) (progress bool, afte
 		return false, 0, 0
 	}
 	counts.connects.Add(1)
+	counts.streams.Add(1)
 	defer link.Close()
 	defer context.AfterFunc(ctx, link.Close)()
 	connected := func() {
