@@ -3,21 +3,18 @@ package rows
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
-	"time"
 )
 
-const (
-	maxBatch   = 512              // items that share a commit
-	batchDelay = time.Millisecond // the longest that an item waits for others
-)
+// maxBatch is how many items share a commit at most.
+const maxBatch = 512
 
 // ErrClosed is the error of calls after Close.
 var ErrClosed = errors.New("the store is closed")
 
-// Queue gathers the items of many callers, such as reports, so that they share commits. It commits after a millisecond,
-// or as soon as a batch is as large as the one before, for then all waiting callers have probably come again: a lone
-// caller does not wait, and many share one write to the disk.
+// Queue gathers the items of many callers, such as reports, so that they share commits. It waits for no timer: what
+// comes while a batch is written is the next batch, so that the callers and the disk are busy at the same time.
 type Queue[T comparable] struct {
 	write func(batch []T) (refused map[T]error, err error)
 
@@ -88,9 +85,8 @@ func (q *Queue[T]) Close() {
 
 func (q *Queue[T]) run() {
 	defer close(q.done)
-	previous := 1
 	for first := range q.queue {
-		batch := q.collectBatch(first, previous)
+		batch := q.collectBatch(first)
 		items := make([]T, len(batch))
 		for i, one := range batch {
 			items[i] = one.item
@@ -103,40 +99,17 @@ func (q *Queue[T]) run() {
 				one.result <- err
 			}
 		}
-		previous = len(batch)
 	}
 }
 
-// collectBatch collects waiting items, up to maxBatch, and waits up to batchDelay while there are fewer than enough.
-func (q *Queue[T]) collectBatch(first queued[T], wanted int) []queued[T] {
+// collectBatch collects waiting items, up to maxBatch, as long as callers that can run add some.
+func (q *Queue[T]) collectBatch(first queued[T]) []queued[T] {
 	batch := []queued[T]{first}
-	var timeout <-chan time.Time
-	for len(batch) < maxBatch {
-		select {
-		case r, ok := <-q.queue:
-			if !ok {
-				return batch
-			}
-			batch = append(batch, r)
-			continue
-		default:
-		}
-		if len(batch) >= wanted {
-			return batch
-		}
-		if timeout == nil {
-			t := time.NewTimer(batchDelay)
-			defer t.Stop()
-			timeout = t.C
-		}
-		select {
-		case r, ok := <-q.queue:
-			if !ok {
-				return batch
-			}
-			batch = append(batch, r)
-		case <-timeout:
-			return batch
+	for before := 0; len(batch) > before && len(batch) < maxBatch; {
+		before = len(batch)
+		runtime.Gosched()
+		for len(q.queue) > 0 && len(batch) < maxBatch {
+			batch = append(batch, <-q.queue) // there is no other reader
 		}
 	}
 	return batch
