@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	firstByteTimeout = 2 * time.Second // from a connection until its first byte
+	firstByteTimeout = 5 * time.Second // from a connection until its first byte: a busy or distant peer has its time
 	// registrationTimeout is how long nobody's key has to send its registration, counted from its handshake;
 	// answerTimeout is how long the answer may take from there: the engine may have to fetch the cell first.
 	registrationTimeout = 5 * time.Second

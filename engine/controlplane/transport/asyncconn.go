@@ -99,10 +99,11 @@ func (w *asyncConn) Read(b []byte) (int, error) {
 		w.hasFirst = false
 		return copy(b, w.first[:]), nil
 	case w.permit != nil:
-		w.permit.release()
+		w.permit.awaitPeer()
 		w.admission.awaitPeer(&w.visit)
 		n, err := w.readWithDeadline(b)
 		w.admission.heardPeer(&w.visit)
+		w.permit.heardPeer()
 		if err != nil {
 			return n, err
 		}

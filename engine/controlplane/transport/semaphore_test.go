@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // Waiting handshakes compute in order, started ones first, and late ones do not start.
@@ -43,6 +44,61 @@ func TestStartedHandshakesComputeFirst(t *testing.T) {
 		}
 		if all.free != 1 {
 			t.Errorf("%d slots are left", all.free)
+		}
+	})
+}
+
+// While many started handshakes wait for their peers, new ones wait to start; silent peers count for a short time only.
+func TestUnansweredHandshakesHoldNewOnes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		all := newSemaphore(1, 2)
+		never := func() bool { return false }
+		begin := func() *permit {
+			one := &permit{semaphore: all, late: never}
+			if err := one.acquire(); err != nil {
+				t.Fatal(err)
+			}
+			return one
+		}
+		waiting := make([]*permit, maxUnanswered)
+		for i := range waiting {
+			waiting[i] = begin()
+			waiting[i].awaitPeer()
+		}
+		started, begun := 0, time.Now()
+		for range 2 {
+			go func() {
+				one := begin()
+				started++
+				one.release()
+			}()
+		}
+		synctest.Wait()
+		if started != 0 || all.free != 1 {
+			t.Errorf("%d started though %d wait for their peers", started, maxUnanswered)
+		}
+		waiting[0].heardPeer()
+		synctest.Wait()
+		if started != 2 || time.Since(begun) != 0 { // the first gives its permit back
+			t.Errorf("%d started after a peer had answered", started)
+		}
+		waiting[0].awaitPeer()
+		go begin()
+		synctest.Wait()
+		if all.free != 1 {
+			t.Error("one started though all wait for their peers")
+		}
+		time.Sleep(answerPatience)
+		synctest.Wait()
+		if all.free != 0 || all.unanswered != 0 {
+			t.Errorf("%d are waited for after %s", all.unanswered, answerPatience)
+		}
+		for _, one := range waiting {
+			one.heardPeer()
+		}
+		if all.unanswered != 0 {
+			t.Errorf("%d are waited for in the end", all.unanswered)
 		}
 	})
 }
