@@ -49,7 +49,7 @@ func (b *bench) measureFlags(ctx context.Context) ([]figures.Row, error) {
 		return nil, err
 	}
 	changes, newest := medianSpread(told), told[len(told)-1]
-	bare, err := b.timeBareBroadcasts(ctx, newest.Size)
+	bare, err := b.timeBareBroadcasts(ctx, flagCells, newest.Size)
 	if err != nil {
 		return nil, err
 	}
@@ -77,19 +77,19 @@ func (b *bench) measureFlags(ctx context.Context) ([]figures.Row, error) {
 	}, nil
 }
 
-// timeBareBroadcasts returns how long a bare server takes to send as many bytes to as many cells.
-func (b *bench) timeBareBroadcasts(ctx context.Context, size int) (spread, error) {
+// timeBareBroadcasts returns how long a bare server takes to send so many bytes to so many cells.
+func (b *bench) timeBareBroadcasts(ctx context.Context, cells, size int) (spread, error) {
 	bare, at, err := b.startBare(ctx)
 	if err != nil {
 		return spread{}, err
 	}
 	defer bare.stop()
-	l, err := b.startLoad(ctx, at.controlPlane(at.Streams), flagCells)
+	l, err := b.startLoad(ctx, at.controlPlane(at.Streams), cells)
 	if err != nil {
 		return spread{}, err
 	}
 	defer l.stop()
-	if err := l.call("followHeads", flagCells, nil); err != nil {
+	if err := l.call("followHeads", cells, nil); err != nil {
 		return spread{}, err
 	}
 	all := make([]spread, b.pushCount)
