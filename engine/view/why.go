@@ -290,6 +290,15 @@ func (v *View) whyChannel(c *plan.Channel) (lines []string, about []channels.Ver
 		lines = append(lines, fmt.Sprintf("%s runs %s, sequence %d, since %s; %d of %s healthy on it",
 			c.Name, e.Release, e.Sequence, words.FormatTime(e.Moved), on, words.Count(len(c.Cells), "cell")))
 	}
+	for _, a := range v.Plan.Actions {
+		switch {
+		case a.Channel != c.Name:
+		case a.Kind == plan.Promote:
+			lines = append(lines, "the engine is about to promote "+a.Release)
+		case a.Kind == plan.Rollback:
+			lines = append(lines, "the engine is about to roll back to "+a.Release)
+		}
+	}
 	if q := c.Request; q != nil && q.Release != "" {
 		line := fmt.Sprintf("%s asked for %s in %s", q.By, q.Release, words.ShortCommit(q.Commit))
 		if q.Reason != "" {
