@@ -90,6 +90,19 @@ func (l *Loader) Load(ctx context.Context, tip string) (*plan.Desired, error) {
 	return d, nil
 }
 
+// AuthorityAt returns who had a say in the repository at a commit that the branch may have lost meanwhile.
+func (l *Loader) AuthorityAt(ctx context.Context, commit string) (plan.Authority, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	changes, err := l.Repo.Changes(ctx, "", commit)
+	if err != nil {
+		return plan.Authority{}, fmt.Errorf("read history up to %s: %w", commit, err)
+	}
+	h := plan.NewHistory()
+	err = h.Advance(changes, l.Repo.FS, l.cache)
+	return h.Authority, err
+}
+
 // CopyHistory returns a copy of the history up to the commit that was loaded last; before that, ErrNotReady.
 func (l *Loader) CopyHistory() (*plan.History, error) {
 	l.mu.Lock()

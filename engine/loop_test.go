@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -512,6 +513,43 @@ func TestLoopStopsAfterAForcePush(t *testing.T) {
 		e := r.View().Desired.Channels["staging"].Effective
 		if e.Release != "1.2.0" || e.Sequence != 9 {
 			r.t.Fatalf("staging at %+v: a sequence that was served must not come again", e.Head)
+		}
+	})
+}
+
+// R5: where there are owners, one of those from before accepts a force-push. Who rewrites the branch may well write that
+// they own it.
+func TestOwnersAcceptAForcePush(t *testing.T) {
+	const adaKey, eveKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIG/IvJAu8LPJhX0OlSHfgPWKQhCXLtftJpTNrYLUG3Xc",
+		"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIO8xkaRxTFCOTk5gxy1V8yNS3sHLeRUnaD3kDFqGFyWX"
+	owned := func(name, key string) map[string]string {
+		return map[string]string{"sluice.yaml": "apiVersion: sluice/v1\nkind: Pipeline\nengine: unsigned\npeople:\n  " + name +
+			": {email: " + name + "@example.com, keys: [\"" + key + "\"]}\nowners: [" + name + "]\n"}
+	}
+	w, anew := TwoChannels(t, owned("ada", adaKey)), TwoChannels(t, owned("eve", eveKey), Release("1.2.0"))
+	anew.Signs = map[string]string{"ada": adaKey, "eve": eveKey}
+	runLoop(t, w, func(r *loopTest) {
+		time.Sleep(2 * time.Minute)
+		r.push("bob", "cut", Release("1.1.0"))
+		tip := r.w.Tip
+		if r.headOf("staging") != "1.1.0" {
+			r.t.Fatalf("staging at %s", r.headOf("staging"))
+		}
+		r.branch.mu.Lock()
+		maps.Copy(anew.Known, w.Known)
+		maps.Copy(anew.Commits, w.Commits)
+		anew.T, r.w, r.branch.w = r.t, anew, anew
+		r.branch.mu.Unlock()
+		accept := "accept\n\n" + releases.AcknowledgeTrailer + ": " + tip
+		for _, by := range []string{"eve", "bob", "ada"} {
+			r.push(by, accept, map[string]string{"README.md": by})
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			blocked, _ := r.View().Plan.BlockedIn("staging")
+			diverged := len(blocked) > 0 && blocked[0].Gate == "diverged"
+			if diverged == (by == "ada") {
+				r.t.Fatalf("%s accepts a new branch, on which eve is owner: %v", by, blocked)
+			}
 		}
 	})
 }

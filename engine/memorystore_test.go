@@ -69,16 +69,16 @@ func (b *branch) FS(commit string) (fs.FS, error) {
 func (b *branch) Changes(_ context.Context, since, tip string) ([]releases.Change, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	all := b.w.Changes
-	end := slices.IndexFunc(all, func(c releases.Change) bool { return c.Commit == tip })
-	begin := 0
-	if since != "" {
-		begin = slices.IndexFunc(all, func(c releases.Change) bool { return c.Commit == since }) + 1
-		if begin == 0 || begin > end+1 {
+	var line []releases.Change
+	for at := tip; at != since; {
+		c, known := b.w.Known[at]
+		if !known {
 			return nil, ErrDiverged
 		}
+		line, at = append(line, c), c.Parent
 	}
-	return slices.Clone(all[begin : end+1]), nil
+	slices.Reverse(line)
+	return line, nil
 }
 
 func (b *branch) LastTip() string { return "" }

@@ -17,7 +17,7 @@ func TestPackedHistoryHasEveryField(t *testing.T) {
 	fill(t, reflect.ValueOf(origin).Elem(), &n)
 	fill(t, reflect.ValueOf(&head).Elem(), &n)
 	h := plan.NewHistory()
-	h.Tip, h.Acknowledged = "tip", []string{"lost"}
+	h.Tip, h.Acknowledged = "tip", []plan.Acknowledgement{{Loss: "lost", Key: "k"}}
 	h.Releases["1.0.0"], h.Releases["2.0.0"] = origin, &plan.Origin{}
 	h.Channels["staging"] = &plan.PastChannel{Heads: []plan.EffectiveHead{head, {}}, SignedHead: 3,
 		Approvals: map[string]plan.Approval{}}

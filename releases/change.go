@@ -60,6 +60,8 @@ type FileChange struct {
 	Path string
 	Old  string // object id of the blob (for a release: of the tree); empty: there was none
 	New  string // empty: removed
+	// OldIn is the commit that has Old; empty: the change's parent. A path that kept an older value has it elsewhere.
+	OldIn string
 	// The commit's author, its Co-authored-by, and for a merge the authors of the merged commits; of a release or an
 	// announcement the committers too.
 	Authors []Person

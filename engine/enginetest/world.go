@@ -32,9 +32,10 @@ type World struct {
 	cache     manifest.Cache
 	Tip       string
 	Changes   []releases.Change
-	Built     *plan.Desired     // of Tip
-	CoAuthors []releases.Person // further authors of the next commit, a merge
-	Signs     map[string]string // the key that signs an author's commits; the engine's author is "sluice"
+	Known     map[string]releases.Change // all that were ever made, by commit
+	Built     *plan.Desired              // of Tip
+	CoAuthors []releases.Person          // further authors of the next commit, a merge
+	Signs     map[string]string          // the key that signs an author's commits; the engine's author is "sluice"
 	Now       time.Time
 	Obs       plan.Observed
 	memory    plan.Memory                // compares all states
@@ -137,6 +138,10 @@ func (w *World) Commit(author, message string, files map[string]string) string {
 		w.T.Fatal(err)
 	}
 	w.Tip, w.Changes = c.Commit, append(w.Changes, c)
+	if w.Known == nil {
+		w.Known = map[string]releases.Change{}
+	}
+	w.Known[c.Commit] = c
 	return c.Commit
 }
 

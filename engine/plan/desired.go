@@ -25,7 +25,7 @@ type Desired struct {
 	Versions     []*Release // sorted, greatest last; no tombstones
 	Cells        map[string]*Cell
 	Quarantine   []channels.Quarantine
-	Acknowledged []string           // what losses people accepted (R5, R51), oldest first
+	Acknowledged []Acknowledgement  // what losses people accepted (R5, R51), oldest first
 	AuditHeads   []audithead.Head   // how far the audit was, as the engine committed it, oldest first; the newest few
 	Authority    Authority          // who counts as the engine, and as an owner
 	Withheld     WithheldFiles      // files that are in force as they were before, by path

@@ -30,7 +30,7 @@ type History struct {
 	Tip          string
 	Releases     map[string]*Origin      // by version, which is the folder's name
 	Channels     map[string]*PastChannel // by name
-	Acknowledged []string                // what losses people accepted: values of the trailer, oldest first
+	Acknowledged []Acknowledgement       // what losses people accepted, oldest first
 	Authority    Authority               // who counts as the engine in the next commit
 	Identities   map[string]PastIdentity // by cell
 	Removed      map[string]PastIdentity // by cell: what it had when it was removed, until it gets another identity
@@ -206,12 +206,23 @@ func (h *History) foldAudit(c releases.Change, f releases.FileChange, trusted bo
 	return nil
 }
 
+// Acknowledgement is a loss that somebody accepted.
+type Acknowledgement struct {
+	Loss    string // the value of the trailer
+	Key     string // that signed the commit on the main line which says so; empty: none
+	ByOwner bool   // it was an owner's then, or there were none
+}
+
 // foldAcknowledgements folds the losses that people accept in c. Requests made before lapse where a head was lost.
 func (h *History) foldAcknowledgements(c releases.Change) {
 	if len(c.Accepts) == 0 {
 		return
 	}
-	h.Acknowledged = append(slices.Clip(h.Acknowledged), c.Accepts...)
+	byOwner := h.Authority.IsOwner(c.Key)
+	h.Acknowledged = slices.Clip(h.Acknowledged)
+	for _, loss := range c.Accepts {
+		h.Acknowledged = append(h.Acknowledged, Acknowledgement{Loss: loss, Key: c.Key, ByOwner: byOwner})
+	}
 	for _, past := range h.Channels {
 		if q := past.Touched; q != nil {
 			past.Touched = &Request{By: q.By, Commit: q.Commit, Lapsed: true}

@@ -214,9 +214,9 @@ func (d *dispute) acceptClaims() {
 // acceptedHead returns what a person accepted last as the head of a channel whose cells claim a sequence: the trailer's
 // value is "CHANNEL SEQUENCE RELEASE". An empty release says that nobody did.
 func (d *Desired) acceptedHead(channel string, claimed int64) (sequence int64, release string) {
-	for _, value := range slices.Backward(d.Acknowledged) {
-		parts := strings.Fields(value)
-		if len(parts) != 3 || parts[0] != channel {
+	for _, accepted := range slices.Backward(d.Acknowledged) {
+		parts := strings.Fields(accepted.Loss)
+		if len(parts) != 3 || parts[0] != channel || !accepted.ByOwner {
 			continue
 		}
 		if n, err := strconv.ParseInt(parts[1], 10, 64); err == nil && n == claimed {
@@ -226,11 +226,11 @@ func (d *Desired) acceptedHead(channel string, claimed int64) (sequence int64, r
 	return 0, ""
 }
 
-// AcceptsLossOf reports whether a person accepted that the branch no longer contains a commit (R5).
-func (d *Desired) AcceptsLossOf(commit string) bool {
-	return slices.ContainsFunc(d.Acknowledged, func(value string) bool {
-		first, _, _ := strings.Cut(value, " ")
-		return first == commit
+// AcceptsLossOf reports whether somebody accepted that the branch no longer contains a commit (R5). may says who can.
+func (d *Desired) AcceptsLossOf(commit string, may func(Acknowledgement) bool) bool {
+	return slices.ContainsFunc(d.Acknowledged, func(accepted Acknowledgement) bool {
+		first, _, _ := strings.Cut(accepted.Loss, " ")
+		return first == commit && may(accepted)
 	})
 }
 
@@ -251,10 +251,10 @@ func (d *dispute) isDiverged() bool {
 	switch gone := c.planner.observed.Diverged; {
 	case gone != nil:
 		c.planner.block(channels.Blocked("diverged", reason.Diverged, words.ShortCommit(gone.Seen),
-			acceptCommand(gone.Seen)).WithSubject(c.Name, ""))
+			c.planner.acceptCommand(gone.Seen)).WithSubject(c.Name, ""))
 	case d.most != nil:
 		c.planner.block(channels.Blocked("diverged", reason.CellsAhead, describeHead(*d.most), c.gitSequence(),
-			acceptCommand(lossOf(c.Name, *d.most, d.most.Release))).WithSubject(c.Name, ""))
+			c.planner.acceptCommand(lossOf(c.Name, *d.most, d.most.Release))).WithSubject(c.Name, ""))
 	default:
 		return false
 	}
@@ -265,9 +265,15 @@ func describeHead(h channels.Head) string {
 	return fmt.Sprintf("%s, sequence %d,", h.Release, h.Sequence)
 }
 
-// acceptCommand is the command with which a person accepts the loss of what a trailer's value names.
-func acceptCommand(loss string) string {
-	return fmt.Sprintf("git commit --allow-empty -m 'accept the branch' -m '%s: %s'", releases.AcknowledgeTrailer, loss)
+// acceptCommand is the command with which a person, an owner where there are any, accepts the loss of what a trailer's
+// value names.
+func (p *planner) acceptCommand(loss string) string {
+	sign := ""
+	if len(p.desired.Authority.Owners) > 0 {
+		sign = "-S "
+	}
+	return fmt.Sprintf("git commit %s--allow-empty -m 'accept the branch' -m '%s: %s'", sign,
+		releases.AcknowledgeTrailer, loss)
 }
 
 // lossOf is the value of the trailer that accepts a release in place of a lost head.
@@ -289,7 +295,7 @@ func (d *dispute) restateHead() bool {
 			earlier = c.History[n-2].Release
 		}
 		c.planner.block(channels.Blocked("diverged", reason.HeadLost, describeHead(e.Head), d.by, c.Name,
-			acceptCommand(lossOf(c.Name, e.Head, earlier))).WithSubject(c.Name, e.Release))
+			c.planner.acceptCommand(lossOf(c.Name, e.Head, earlier))).WithSubject(c.Name, e.Release))
 		return false
 	}
 	if c.isPushRefused(e.Release) {

@@ -1,7 +1,7 @@
 package plan
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -128,7 +128,7 @@ func (w WithheldFiles) Fold(c releases.Change, f releases.FileChange, counts boo
 		return true
 	}
 	if !withheld {
-		was = Withheld{Blob: f.Old, Commit: c.Parent}
+		was = Withheld{Blob: f.Old, Commit: cmp.Or(f.OldIn, c.Parent)}
 	}
 	was.By = c.Commit
 	w[f.Path] = was
@@ -206,7 +206,8 @@ func (h *History) peopleKeys(open func(string) (fs.FS, error), cache *manifest.C
 	}
 }
 
-// InForce returns files, a commit's, with withheld files as they were before.
+// InForce returns files, a commit's, with withheld files as they were before. What could not be read then can't be read
+// now: it is a fault of the file, and no error (R48).
 func (w WithheldFiles) InForce(files fs.FS, open func(string) (fs.FS, error)) (fs.FS, error) {
 	if len(w) == 0 {
 		return files, nil
@@ -222,11 +223,8 @@ func (w WithheldFiles) InForce(files fs.FS, open func(string) (fs.FS, error)) (f
 			return nil, err
 		}
 		data, err := fs.ReadFile(from, name)
-		switch info, statErr := fs.Stat(from, name); {
-		case statErr == nil && !info.Mode().IsRegular(), errors.Is(err, fs.ErrInvalid):
-			data = []byte{0} // what could not be read then can't be read now
-		case err != nil:
-			return nil, fmt.Errorf("read %s in %s: %w", name, was.Commit, err)
+		if info, statErr := fs.Stat(from, name); err != nil || statErr != nil || !info.Mode().IsRegular() {
+			data = []byte{0}
 		}
 		before[name] = data
 	}

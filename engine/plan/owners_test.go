@@ -1,12 +1,16 @@
 package plan_test
 
 import (
+	"io/fs"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	. "github.com/sluice-cd/sluice/engine/enginetest"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/internal/manifest"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 const (
@@ -35,6 +39,30 @@ func wantWithheld(t *testing.T, w *World, files ...string) {
 	}
 	if strings.Join(got, " ") != strings.Join(files, " ") {
 		t.Errorf("withheld %v, want %v: %v", got, files, w.Desired().Faults)
+	}
+}
+
+// R52, R48: a file that no owner changed stays as it was, in the commit that had it last; what can't be read there is a
+// fault of the file, and no error.
+func TestR52FilesInForce(t *testing.T) {
+	t.Parallel()
+	commits := map[string]fstest.MapFS{
+		"before":  {"channels/staging/channel.yaml": {Data: []byte("floor: 0.9.0\n")}},
+		"between": {"channels": {Data: []byte("a file in the folder's place")}},
+		"after":   {"channels/staging/channel.yaml": {Data: []byte("floor: 0.1.0\n")}},
+	}
+	open := func(commit string) (fs.FS, error) { return commits[commit], nil }
+	for from, want := range map[string]string{"before": "floor: 0.9.0\n", "": "\x00"} {
+		w := plan.WithheldFiles{}
+		w.Fold(releases.Change{Commit: "after", Parent: "between"}, releases.FileChange{
+			Path: "channels/staging/channel.yaml", Old: "a", OldIn: from, New: "b"}, false)
+		files, err := w.InForce(commits["after"], open)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := fs.ReadFile(files, "channels/staging/channel.yaml"); string(got) != want || err != nil {
+			t.Errorf("in force from %q: %q (%v)", from, got, err)
+		}
 	}
 }
 

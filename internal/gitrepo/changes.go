@@ -209,18 +209,22 @@ func union[T comparable](a, b []T) []T {
 // can't be read in the later one.
 func (r *mirrorReader) listChanges(before, after objects.ID) ([]releases.FileChange, []string, error) {
 	var list []releases.FileChange
-	d := differ{r: r, add: func(name string, old, now objects.ID) {
-		list = append(list, releases.FileChange{Path: name, Old: idOrNone(old), New: idOrNone(now)})
+	d := differ{r: r, add: func(name, old, now string) {
+		list = append(list, releases.FileChange{Path: name, Old: old, New: now})
 	}}
 	err := d.diffRoots(before, after, d.addLayoutPaths)
 	slices.SortFunc(list, func(a, b releases.FileChange) int { return strings.Compare(a.Path, b.Path) })
 	return list, d.unreadable, err
 }
 
-// fileID returns the ID of an entry that is not a folder; zero for a folder.
-func fileID(e objects.Entry) objects.ID {
-	if e.IsTree() {
-		return objects.ID{}
+// fileID identifies what an entry has that is not a folder; empty: it is a folder, or there is none. What is no file, as
+// a link, differs from the file with the same bytes.
+func fileID(e objects.Entry) string {
+	switch {
+	case e.IsTree() || e.ID.IsZero():
+		return ""
+	case e.Mode == objects.ModeFile || e.Mode == objects.ModeExec:
+		return e.ID.String()
 	}
-	return e.ID
+	return fmt.Sprintf("%o %v", uint32(e.Mode), e.ID)
 }

@@ -16,8 +16,8 @@ const maxDepth = 16
 // tree that can't be read is unreadable, and a folder of the earlier tree that can't be read has no differences.
 type differ struct {
 	r          *mirrorReader
-	add        func(name string, old, now objects.ID) // a path that differs
-	unreadable []string                               // folders of the later tree
+	add        func(name, old, now string) // a path that differs, with the ids of what it has
+	unreadable []string                    // folders of the later tree
 }
 
 func (d *differ) diffRoots(before, after objects.ID, found func(objects.Difference) error) error {
@@ -135,7 +135,9 @@ func (d *differ) expectFolder(name string, before, after objects.Entry) {
 // addLayoutPaths adds those paths of one difference between two root trees that the Layout names.
 func (d *differ) addLayoutPaths(x objects.Difference) error {
 	if x.Name == settings {
-		d.add(x.Name, fileID(x.Old), fileID(x.New))
+		if old, now := fileID(x.Old), fileID(x.New); old != now {
+			d.add(x.Name, old, now)
+		}
 		return nil
 	}
 	if d.r.layout == FlagsLayout {
@@ -154,7 +156,7 @@ func (d *differ) addLayoutPaths(x objects.Difference) error {
 	case releases.Dir:
 		d.expectFolder(x.Name, x.Old, x.New)
 		return d.diffFolders(x.Name, x.Old, x.New, func(x objects.Difference) error {
-			old, now := asFolder(x.Old).ID, asFolder(x.New).ID
+			old, now := idOrNone(asFolder(x.Old).ID), idOrNone(asFolder(x.New).ID)
 			if old != now { // a file here is no release
 				d.add(path.Join(releases.Dir, x.Name), old, now)
 			}

@@ -146,7 +146,7 @@ func (r *mirrorReader) listUnlikeParents(c *objects.Commit,
 		if err != nil {
 			return nil, false, err
 		}
-		d := &differ{r: r, add: func(name string, _, _ objects.ID) {
+		d := &differ{r: r, add: func(name, _, _ string) {
 			if seen[name]++; seen[name] == len(parents) {
 				paths = append(paths, name)
 			}

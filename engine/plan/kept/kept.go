@@ -37,6 +37,8 @@ type State struct {
 	Present map[string]bool   // cells, channels and releases that the branch has, as folders
 	Recent  []Removal         // removals that count, those within Window of the newest
 	Ended   map[string]string // folders that kept their value for a while, and the commit that ended it by removal
+	// Dropped says who changed paths while these kept their value: it counts once the change does.
+	Dropped map[string]releases.FileChange
 }
 
 // Removal is one folder's.
@@ -58,6 +60,9 @@ func (s *State) MakeMaps() {
 	}
 	if s.Ended == nil {
 		s.Ended = map[string]string{}
+	}
+	if s.Dropped == nil {
+		s.Dropped = map[string]releases.FileChange{}
 	}
 }
 
@@ -97,7 +102,7 @@ func (s *State) Fold(c releases.Change, open Open) (releases.Change, error) {
 	for _, name := range unreadable {
 		s.keep(was, name, c)
 	}
-	if c.Files, err = s.addEnded(c, ended, before, now, open); err != nil {
+	if c.Files, err = s.addEnded(c, was, ended, before, now, open); err != nil {
 		return c, err
 	}
 	s.keepRemoved(c, was, slices.DeleteFunc(s.findRemoved(c.Files), func(dir string) bool { return settled[dir] }))
@@ -107,7 +112,8 @@ func (s *State) Fold(c releases.Change, open Open) (releases.Change, error) {
 }
 
 // addEnded returns the files of c with what differs at and below the ended paths, where nothing older counts any more.
-func (s *State) addEnded(c releases.Change, ended []string, before, now fs.FS,
+// kept are the paths that kept their value before c.
+func (s *State) addEnded(c releases.Change, kept map[string]Path, ended []string, before, now fs.FS,
 	open Open) ([]releases.FileChange, error) {
 	files := slices.Clone(c.Files)
 	if len(ended) == 0 {
@@ -119,16 +125,64 @@ func (s *State) addEnded(c releases.Change, ended []string, before, now fs.FS,
 	}
 	was := maps.Clone(s.Paths)
 	for _, name := range ended {
-		d := differ{before: before, after: after, authors: []releases.Person{c.Author}}
+		d := differ{before: before, after: after}
 		d.compare(name, 0)
 		for _, below := range d.unreadable {
 			s.keep(was, below, c)
 		}
-		files = slices.DeleteFunc(files, func(f releases.FileChange) bool { return isBelow(f.Path, name) })
-		files = append(files, d.files...)
+		own := map[string]releases.FileChange{}
+		files = slices.DeleteFunc(files, func(f releases.FileChange) bool {
+			if isBelow(f.Path, name) {
+				own[f.Path] = f
+			}
+			return isBelow(f.Path, name)
+		})
+		for _, f := range d.files {
+			f.OldIn = origin(kept, f.Path, c.Parent)
+			files = append(files, s.credit(f, c, own, kept[name].Since))
+		}
+		maps.DeleteFunc(s.Dropped, func(at string, _ releases.FileChange) bool { return isBelow(at, name) })
 	}
 	slices.SortFunc(files, func(a, b releases.FileChange) int { return strings.Compare(a.Path, b.Path) })
 	return slices.CompactFunc(files, func(a, b releases.FileChange) bool { return a.Path == b.Path }), nil
+}
+
+// credit returns f, a change that counts since c, with who made it: c, as far as it changed the path, and the commits
+// that changed it while an older value counted. Where the history does not say who did, nobody signed it.
+func (s *State) credit(f releases.FileChange, c releases.Change, own map[string]releases.FileChange,
+	since string) releases.FileChange {
+	mine, inC := own[f.Path]
+	earlier, dropped := s.Dropped[f.Path]
+	f.Key = mine.Key
+	f.Authors = append(slices.Clip(earlier.Authors), mine.Authors...)
+	f.Commits = append(slices.Clip(earlier.Commits), mine.Commits...)
+	if !inC && !dropped {
+		f.Authors = []releases.Person{c.Author, c.Committer}
+		if path.Dir(f.Path) == releases.Dir {
+			f.Commits = []releases.SignedCommit{{Commit: since}}
+		}
+	}
+	return f
+}
+
+// maxDropped bounds what is noted of one path. Beyond, nobody signed the rest.
+const maxDropped = 100
+
+// drop notes who made a change that does not count yet.
+func (s *State) drop(f releases.FileChange) {
+	d := s.Dropped[f.Path]
+	d.Path = f.Path
+	if len(d.Commits)+len(f.Commits) > maxDropped {
+		f.Commits = []releases.SignedCommit{{Commit: f.Commits[len(f.Commits)-1].Commit}}
+	}
+	d.Authors, d.Commits = append(slices.Clip(d.Authors), f.Authors...), append(slices.Clip(d.Commits), f.Commits...)
+	if n := len(d.Authors) - maxDropped; n > 0 {
+		d.Authors = d.Authors[n:]
+	}
+	if n := len(d.Commits) - maxDropped; n > 0 {
+		d.Commits = d.Commits[n:]
+	}
+	s.Dropped[f.Path] = d
 }
 
 // keep lets a path that can't be read keep the value that it had before c; was are the paths that kept theirs until
@@ -237,7 +291,9 @@ func (s *State) dropKept(c releases.Change) []releases.FileChange {
 		if k := s.Paths[name]; k.Removed && k.Since != c.Commit && f.New != "" {
 			s.Paths[f.Path] = Path{From: c.Commit, Since: c.Commit, Removed: true}
 			files = append(files, f)
+			continue
 		}
+		s.drop(f)
 	}
 	return files
 }

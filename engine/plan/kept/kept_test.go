@@ -26,6 +26,7 @@ type branch struct {
 	broken  map[string]bool // folders that can't be read in the next commits
 	commits map[string]fs.FS
 	tip     string
+	counted []releases.FileChange // of the newest commit
 }
 
 // brokenFS is a commit in which some folders can't be read.
@@ -123,7 +124,7 @@ func (b *branch) commit(message string, files map[string]string) (counts []strin
 	if err != nil {
 		b.t.Fatalf("%s: %v", message, err)
 	}
-	b.tip = c.Commit
+	b.tip, b.counted = c.Commit, got.Files
 	for _, f := range got.Files {
 		sign := "+"
 		if f.New == "" {
@@ -205,6 +206,30 @@ func TestR47UnreadableFolderKeepsItsValue(t *testing.T) {
 		}
 		if b.read(cell(1)) != "channel: other\n" || len(b.state.Paths) > 0 || len(b.codes()) > 0 {
 			t.Errorf("%s: mended, it reads %q: %+v", folder, b.read(cell(1)), b.state.Paths)
+		}
+	}
+}
+
+// R47, R52: whoever replaces a folder, and puts it back with other files, has made each of these changes, against the
+// files that counted.
+func TestR47WhatAFolderHasInItsPlaceIsJudged(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"channels/staging/channel.yaml", "channels/staging/hotfixes/1.yaml", "quarantine/1.0.0.yaml",
+		"trust/1.root.json", "infrastructure/12/update.yaml", "cells/c01/cell.yaml", "cells/c01/identity.yaml",
+		"cells/c01/infrastructure.yaml"} {
+		top, _, _ := strings.Cut(name, "/")
+		for _, now := range []string{"b\n", ""} {
+			b := newBranch(t, 3)
+			b.commit("before", map[string]string{name: "a\n"})
+			before := b.tip
+			b.broken = map[string]bool{top: true}
+			b.commit("a file in its place", map[string]string{"README.md": "x\n"})
+			b.broken = nil
+			b.commit("other files in it", map[string]string{name: now})
+			i := slices.IndexFunc(b.counted, func(f releases.FileChange) bool { return f.Path == name })
+			if i < 0 || b.counted[i].OldIn != before && name != "cells/c01/cell.yaml" {
+				t.Errorf("%s, now %q: %+v counts", name, now, b.counted)
+			}
 		}
 	}
 }

@@ -12,8 +12,10 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/channels/trust"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/infrastructure"
 )
 
 // View returns the files of tip with the kept paths as they count. A folder around a kept path has no object id.
@@ -115,7 +117,6 @@ func (nothing) Open(name string) (fs.File, error) {
 // differ lists what differs between two commits at and below a path, as releases.FileChange has it.
 type differ struct {
 	before, after fs.FS
-	authors       []releases.Person
 	files         []releases.FileChange
 	unreadable    []string
 }
@@ -137,7 +138,7 @@ func (d *differ) compare(name string, depth int) {
 		oldID, nowID = treeOf(old, oldErr), treeOf(now, nowErr)
 	}
 	if oldID != nowID && isRead(name) {
-		d.files = append(d.files, releases.FileChange{Path: name, Old: oldID, New: nowID, Authors: d.authors})
+		d.files = append(d.files, releases.FileChange{Path: name, Old: oldID, New: nowID})
 	}
 	if path.Dir(name) == releases.Dir {
 		return
@@ -191,12 +192,13 @@ func isRead(name string) bool {
 	switch part[0] {
 	case "sluice.yaml":
 		return len(part) == 1
-	case channels.Dir, channels.QuarantineDir:
+	case channels.Dir, channels.QuarantineDir, trust.Dir, infrastructure.Dir:
 		return true
 	case releases.Dir:
 		return len(part) == 2
 	case cells.Dir:
-		return len(part) == 3 && (part[2] == "cell.yaml" || part[2] == "identity.yaml")
+		return len(part) == 3 &&
+			(part[2] == "cell.yaml" || part[2] == "identity.yaml" || part[2] == cells.InfrastructureFile)
 	}
-	return false
+	return name == "audit/head.yaml"
 }
