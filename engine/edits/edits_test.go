@@ -675,6 +675,20 @@ func TestCut(t *testing.T) {
 		""); len(edits.Fatal(faults)) == 0 {
 		t.Error("a release that says another version has no faults")
 	}
+	faulty := inMemory()
+	faulty.Desired.Channels["staging"].Policy = nil
+	if got := decided(edits.Decide(d, faulty, ada, noon)); !strings.Contains(got,
+		"next: staging takes nothing, for its policy has faults: sluice validate shows them") {
+		t.Errorf("where staging's policy has faults: got\n%s", got)
+	}
+	again := inMemory() // an old release, which was not read
+	again.Desired.Releases["1.3.0"] = &plan.Release{StoredRelease: releases.StoredRelease{
+		Release: releases.Release{Version: version}}}
+	again.Files = files(map[string]string{"releases/1.3.0/release.yaml": manifest,
+		"releases/1.3.0/kustomization.yaml": "resources: []\n"})
+	if got := decided(edits.Decide(d, again, ada, noon)); !strings.Contains(got, "it exists already, with the same bytes") {
+		t.Errorf("the same bytes: got\n%s", got)
+	}
 	there := *s.Desired.Releases["1.2.0"]
 	there.Version = version
 	s.Desired.Releases["1.3.0"] = &there
