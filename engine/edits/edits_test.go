@@ -562,6 +562,23 @@ func TestReleaseDecisions(t *testing.T) {
 				"+ releases/0.9.0/tombstone.yaml\napiVersion: sluice/v1\ndigest: " + string(digestOf("0.9.0")) +
 				"\nkind: Tombstone\nreason: pruned\nversion: 0.9.0\ndid: prune 0.9.0",
 		},
+		"prune: a cell is pinned to it": {
+			given: func(s *edits.Releases) {
+				s.Desired.Channels["dedicated"].History = s.Desired.Channels["dedicated"].History[1:]
+				s.Desired.Cells["acme"].Pin = "0.9.0"
+			},
+			d:    edits.Prune{Keep: 1},
+			want: "unchanged: nothing to prune",
+		},
+		"prune: a channel without a head asks for it": {
+			given: func(s *edits.Releases) {
+				c := &plan.Channel{Request: &plan.Request{Release: "0.9.0"}}
+				s.Desired.Channels["dedicated"].History = s.Desired.Channels["dedicated"].History[1:]
+				s.Desired.Order, s.Desired.Channels["new"] = append(s.Desired.Order, "new"), c
+			},
+			d:    edits.Prune{Keep: 1},
+			want: "unchanged: nothing to prune",
+		},
 		"prune: a rollback needs it": {
 			d:    edits.Prune{Keep: 1},
 			want: "unchanged: nothing to prune",
@@ -686,7 +703,7 @@ func TestCut(t *testing.T) {
 		Release: releases.Release{Version: version}}}
 	again.Files = files(map[string]string{"releases/1.3.0/release.yaml": manifest,
 		"releases/1.3.0/kustomization.yaml": "resources: []\n"})
-	if got := decided(edits.Decide(d, again, ada, noon)); !strings.Contains(got, "it exists already, with the same bytes") {
+	if got := decided(edits.Decide(d, again, ada, noon)); !strings.Contains(got, "already, with the same bytes") {
 		t.Errorf("the same bytes: got\n%s", got)
 	}
 	there := *s.Desired.Releases["1.2.0"]

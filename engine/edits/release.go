@@ -167,9 +167,6 @@ func (p Prune) obsolete(d *plan.Desired) (obsolete []string) {
 	var oldest *releases.Version
 	for _, name := range d.Order {
 		c := d.Channels[name]
-		if c.Effective == nil {
-			continue
-		}
 		for _, h := range c.History[max(0, len(c.History)-plan.RollbackReach):] {
 			needed[h.Release] = true
 		}
@@ -179,9 +176,15 @@ func (p Prune) obsolete(d *plan.Desired) (obsolete []string) {
 		for _, h := range c.Hotfixes {
 			needed[h.Release] = true
 		}
+		if c.Effective == nil {
+			continue
+		}
 		if r := d.Releases[c.Effective.Release]; r != nil && (oldest == nil || r.Version.Less(*oldest)) {
 			oldest = &r.Version
 		}
+	}
+	for _, cell := range d.Cells {
+		needed[cell.Pin] = true
 	}
 	for _, q := range d.Quarantine {
 		needed[q.Release] = true
