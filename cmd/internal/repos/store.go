@@ -58,12 +58,18 @@ func OpenStore(ctx context.Context, a *cli.App, log zerolog.Logger) (Store, erro
 
 // MakeStore is OpenStore for a control plane, which makes the store if it is not there.
 func MakeStore(a *cli.App, ctx context.Context, log zerolog.Logger) (Store, error) {
+	if err := RefuseSecondStore(a); err != nil {
+		return nil, err
+	}
 	st, err := openStore(a, ctx, log)
 	if err != nil {
 		return nil, err
 	}
-	if err := markStore(a); err != nil {
-		return nil, errors.Join(err, st.Close())
+	if a.Database != "" {
+		mark := "The store of the control plane that uses this folder is in PostgreSQL.\n"
+		if err := os.WriteFile(filepath.Join(a.Data, elsewhereFile), []byte(mark), 0o600); err != nil {
+			return nil, errors.Join(err, st.Close())
+		}
 	}
 	return st, nil
 }
@@ -71,15 +77,15 @@ func MakeStore(a *cli.App, ctx context.Context, log zerolog.Logger) (Store, erro
 // elsewhereFile says, in --data, that the store of the control plane that uses the folder is in PostgreSQL.
 const elsewhereFile = "store-in-postgresql"
 
-func markStore(a *cli.App) error {
+// RefuseSecondStore refuses to make a store in --data beside the one in PostgreSQL: it would be empty or outdated, with
+// tokens that were removed since.
+func RefuseSecondStore(a *cli.App) error {
 	file := filepath.Join(a.Data, elsewhereFile)
-	if a.Database == "" {
-		if err := os.Remove(file); !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		return nil
+	if _, err := os.Stat(file); a.Database != "" || err != nil {
+		return nil //nolint:nilerr // the mark is not there
 	}
-	return os.WriteFile(file, []byte("The store of the control plane that uses this folder is in PostgreSQL.\n"), 0o600)
+	return cli.Fail(fmt.Errorf("the control plane that uses %s keeps its store in PostgreSQL", a.Data),
+		"name its database with --database; to leave PostgreSQL for a store in the folder, remove %s first", file)
 }
 
 // CheckStore refuses --data where no control plane keeps its store.
