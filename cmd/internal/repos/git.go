@@ -45,7 +45,12 @@ func RunGit(ctx context.Context, a *cli.App, dir string, args ...string) (string
 		if errors.Is(err, exec.ErrNotFound) {
 			return "", gitrepo.ErrNoGit
 		}
-		return "", fmt.Errorf("git %s: %w: %s", args[0], err, strings.TrimSpace(stderr.String()))
+		said := strings.TrimSpace(stderr.String())
+		err = fmt.Errorf("git %s: %w: %s", args[0], err, said)
+		if at := strings.Index(said, "git config --global --add safe.directory"); at >= 0 { // dubious ownership
+			err = cli.Fail(err, "if you trust that folder: %s", said[at:])
+		}
+		return "", err
 	}
 	return strings.TrimRight(out.String(), "\r\n"), nil
 }

@@ -124,7 +124,7 @@ func RecordFollowedBranch(a *cli.App, ctx context.Context, at Location) {
 // returns the clone's origin, which is what the engine reads.
 func enclosingRepository(ctx context.Context, a *cli.App) (address string, err error) {
 	dir, err := RunGit(ctx, a, "", "rev-parse", "--absolute-git-dir")
-	if errors.Is(err, gitrepo.ErrNoGit) {
+	if next, _ := cli.NextStep(err); next != "" || errors.Is(err, gitrepo.ErrNoGit) {
 		return "", err
 	} else if err != nil {
 		return "", nil //nolint:nilerr // outside a repository, git fails
