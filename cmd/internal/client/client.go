@@ -54,7 +54,7 @@ func CallServer(ctx context.Context, a *cli.App, method, path string, in, into a
 	if err != nil {
 		return err
 	}
-	return callServer(ctx, a, method, path, token, in, into)
+	return CallServerAs(ctx, a, method, path, token, in, into)
 }
 
 // readToken returns the token in $SLUICE_TOKEN or of sluice login; empty: there is none.
@@ -86,12 +86,8 @@ func UpgradeTransport(a *cli.App) (base string, t *http.Transport, header http.H
 	return strings.TrimRight(base, "/"), t, header, nil
 }
 
-// CallServerUnauthorised is CallServer without a token.
-func CallServerUnauthorised(ctx context.Context, a *cli.App, method, path string, in, into any) error {
-	return callServer(ctx, a, method, path, "", in, into)
-}
-
-func callServer(ctx context.Context, a *cli.App, method, path, token string, in, into any) error {
+// CallServerAs is CallServer with a token that the caller has; empty: without one.
+func CallServerAs(ctx context.Context, a *cli.App, method, path, token string, in, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
 	defer cancel()
 	var body io.Reader
