@@ -304,7 +304,8 @@ func AddServerFlag(a *cli.App, cmd *cobra.Command) {
 // UsesServer reports whether to ask a control plane. A repository or data folder named by a flag takes
 // precedence over $SLUICE_SERVER.
 func UsesServer(a *cli.App) bool {
-	if a.Server == "" && a.Repo == "" && a.Data == "" && a.Database == "" {
+	byFlag := func(value, variable string) bool { return value != "" && value != a.Getenv(variable) }
+	if a.Server == "" && a.Repo == "" && !byFlag(a.Data, "SLUICE_DATA") && !byFlag(a.Database, "SLUICE_DATABASE") {
 		a.Server = a.Getenv("SLUICE_SERVER")
 	}
 	return a.Server != ""

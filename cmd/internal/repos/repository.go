@@ -50,11 +50,9 @@ func ReleaseLocation(a *cli.App, address string) Location {
 
 // findReleaseLocation finds the release repository: --repo, $SLUICE_REPO, or the repository around the working folder.
 func findReleaseLocation(ctx context.Context, a *cli.App, cmd *cobra.Command) (Location, error) {
-	if a.Repo == "" {
-		a.Repo = a.Getenv("SLUICE_REPO")
-	}
-	if a.Repo != "" {
-		return withFollowedBranch(a, ctx, ReleaseLocation(a, a.Repo)), nil
+	// a.Repo stays as it is: a flag goes before $SLUICE_SERVER, a variable does not.
+	if named := cmp.Or(a.Repo, a.Getenv("SLUICE_REPO")); named != "" {
+		return withFollowedBranch(a, ctx, ReleaseLocation(a, named)), nil
 	}
 	address, err := enclosingRepository(ctx, a)
 	if err != nil {
