@@ -155,10 +155,12 @@ func movingImages(manifests []byte) []string {
 	found := map[string]bool{}
 	documents := yaml.NewDecoder(strings.NewReader(string(manifests)))
 	for {
-		var doc map[string]any
-		if documents.Decode(&doc) != nil {
+		var node yaml.Node
+		if documents.Decode(&node) != nil {
 			break // the end: the renderer wrote the text
 		}
+		var doc map[string]any
+		_ = node.Decode(&doc) // of what is no object, nothing is read
 		if kind := doc["kind"]; kind != "ConfigMap" && kind != "Secret" && kind != "CustomResourceDefinition" {
 			findImages(doc, found)
 		}

@@ -58,7 +58,9 @@ func TestVariants(t *testing.T) {
 // Images without a digest are found wherever containers are, in custom resources too; text that looks like them is not.
 func TestMovingImages(t *testing.T) {
 	digest := "@sha256:" + strings.Repeat("a", 64)
-	got := movingImages([]byte(`kind: Deployment
+	got := movingImages([]byte(`[no, object]
+---
+kind: Deployment
 spec: {template: {spec: {containers: [{image: a:1}, {image: a:1}, {image: "b` + digest + `"}], initContainers: [{image: c}]}}}
 ---
 kind: CronJob
