@@ -31,7 +31,7 @@ const (
 
 // Check renders a release in all its variants, and returns what is wrong with it there.
 func (r *Renderer) Check(ctx context.Context, release *Release, d *plan.Desired) ([]releases.Fault, error) {
-	variants, unfit, bare := Variants(&release.Release, allCells(d))
+	variants, unfit, bare := Variants(&release.Release, release.HasRoot(), allCells(d))
 	manifestFile := path.Join(release.Dir, "release.yaml")
 	warn := func(code manifest.FaultCode, format string, args ...any) releases.Fault {
 		return releases.Fault{File: manifestFile, Code: code, Warning: true, Message: fmt.Sprintf(format, args...)}
