@@ -37,6 +37,9 @@ func (r *Renderer) Check(ctx context.Context, release *Release, d *plan.Desired)
 		return releases.Fault{File: manifestFile, Code: code, Warning: true, Message: fmt.Sprintf(format, args...)}
 	}
 	var faults []releases.Fault
+	if !wasHead(d, release.Digest) {
+		faults = releases.CheckEmpty(release.Files, release.Version)
+	}
 	if names := slices.Sorted(maps.Keys(unfit)); len(names) > 0 {
 		faults = append(faults, warn(manifest.WrongValue, "can't be granted to %s as their values are: %s: %s",
 			shorten(names), names[0], strings.Join(unfit[names[0]], "; ")))
@@ -118,6 +121,16 @@ func current(d *plan.Desired) (found []*plan.Release) {
 		}
 	}
 	return found
+}
+
+// wasHead reports whether any channel ever ran the release.
+func wasHead(d *plan.Desired, digest releases.Digest) bool {
+	for _, c := range d.Channels {
+		if slices.ContainsFunc(c.History, func(h plan.EffectiveHead) bool { return h.Digest == digest }) {
+			return true
+		}
+	}
+	return false
 }
 
 func allCells(d *plan.Desired) (all []*plan.Cell) {
