@@ -187,6 +187,7 @@ func TestRollbackKeepsTheReason(t *testing.T) {
 func TestWhyOfARelease(t *testing.T) {
 	w := TwoChannels(t).ReportInstalled()
 	w.Settle()
+	w.Commit("eve", "hold", map[string]string{"channels/staging/holds/x.yaml": "reason: their audit\ncells: [s1]\n"})
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.Run()
 	w.Commit("bob", "cut", Release("1.2.0"))
@@ -196,7 +197,7 @@ func TestWhyOfARelease(t *testing.T) {
 	v := &view.View{Desired: w.Desired(), Observed: &w.Obs, Plan: w.Plan()}
 	for version, wants := range map[string][]string{
 		"1.0.0": {"staging: had it until ", "and then 1.1.0", "dedicated: runs it since "},
-		"1.1.0": {"staging: runs it since ", "dedicated: soak blocked: "},
+		"1.1.0": {"staging: runs it since ", "staging: hold keeps it from s1: their audit", "dedicated: soak blocked: "},
 		"1.2.0": {"staging: 1.3.0 goes first, which is greater",
 			"dedicated: takes it after staging, where it is not yet"},
 		"1.3.0":      {"staging: settled blocked: keeps 1.1.0"},
