@@ -24,6 +24,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/internal/cleantext"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
+	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -242,7 +243,7 @@ func mirrorDir(a *cli.App, at Location) (dir string, cleanup func(), err error) 
 
 // ReadReleases reads the releases at the branch's tip.
 func (o *OpenRepository) ReadReleases(ctx context.Context) (*edits.Releases, error) {
-	tip, files, err := o.ReadTip(ctx, "sluice init --repo "+o.Address)
+	tip, files, err := o.ReadTip(ctx, "sluice init --repo "+words.Shell(o.Address))
 	if err != nil {
 		return nil, err
 	}
