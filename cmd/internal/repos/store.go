@@ -190,8 +190,31 @@ func DecideView(ctx context.Context, a *cli.App, repo *OpenRepository) (*view.Vi
 	if err != nil {
 		return nil, err
 	}
-	return &view.View{Desired: s.Desired, Observed: &observed,
+	return &view.View{Desired: s.Desired, Observed: &observed, NotObserved: !NamesStore(a),
 		Plan: plan.Make(s.Desired, &observed, time.Now().UTC())}, nil
+}
+
+// NamesStore reports whether the command line or the environment names a store.
+func NamesStore(a *cli.App) bool { return a.Data != "" || a.Database != "" }
+
+// CheckObserved refuses what only observations answer where neither a control plane nor a store is named. A control
+// plane in the environment counts beside --repo, which says where to commit.
+func CheckObserved(a *cli.App) error {
+	if client.UsesServer(a) || NamesStore(a) {
+		return nil
+	}
+	if a.Server = a.Getenv("SLUICE_SERVER"); a.Server != "" {
+		return nil
+	}
+	return cli.Fail(errors.New("what cells run is not known here"),
+		"ask the control plane with --server, or name its store with --data or --database")
+}
+
+// NoteNotObserved says beside what is shown that nothing is known of cells, if that is so.
+func NoteNotObserved(a *cli.App) {
+	if !client.UsesServer(a) && !NamesStore(a) {
+		a.PrintNotes([]string{view.NotObserved})
+	}
 }
 
 // LocalView is DecideView for the release repository that the command line names. all reads every release.
@@ -253,7 +276,7 @@ func LoadObserved(ctx context.Context, a *cli.App) (o plan.Observed, err error) 
 
 // ReadStore calls read with the store that --data or --database names, if there is one: reading makes no store.
 func ReadStore(ctx context.Context, a *cli.App, read func(Store) error) error {
-	if a.Data == "" && a.Database == "" {
+	if !NamesStore(a) {
 		return nil
 	}
 	st, err := OpenStore(ctx, a, a.Logger())
