@@ -47,7 +47,7 @@ type Channel struct {
 	After        []string          `yaml:"after" json:"after,omitempty" doc:"upstream channels, all of which must have accepted a release; none: an entry channel"`
 	Promote      Promote           `yaml:"promote" json:"promote,omitempty" enum:"auto,manual"`
 	Advance      Advance           `yaml:"advance" json:"advance,omitempty" enum:"settled,newest"`
-	SettleWithin time.Duration     `yaml:"settleWithin" json:"settleWithin,omitempty" doc:"how long settled waits at the most; default three times the longest soak downstream"`
+	SettleWithin time.Duration     `yaml:"settleWithin" json:"settleWithin,omitempty" positive:"true" doc:"how long settled waits at the most; default three times the longest soak downstream"`
 	Prereleases  bool              `yaml:"prereleases" json:"prereleases,omitempty" doc:"takes pre-releases too"`
 	Floor        *releases.Version `yaml:"floor" json:"floor,omitempty" doc:"no older release is promoted or gone back to"`
 	People       People            `yaml:"people" json:"people,omitempty" enum:"bound,free" doc:"whether gates bind a person's request"`
@@ -110,8 +110,8 @@ type Approval struct {
 // Check is a GET request that must answer 2xx. {release}, {digest} and {channel} in the URL are replaced.
 type Check struct {
 	URL      string        `yaml:"url" json:"url" required:"true"`
-	ValidFor time.Duration `yaml:"validFor" json:"validFor,omitempty" doc:"how long an answer counts; default 5m"`
-	Timeout  time.Duration `yaml:"timeout" json:"timeout,omitempty" doc:"default 10s"`
+	ValidFor time.Duration `yaml:"validFor" json:"validFor,omitempty" positive:"true" doc:"how long an answer counts; default 5m"`
+	Timeout  time.Duration `yaml:"timeout" json:"timeout,omitempty" positive:"true" doc:"default 10s"`
 }
 
 // When is a CEL expression over release, channel and cells that must be true. In YAML and JSON it is text, which Load
@@ -129,8 +129,8 @@ type Rollout struct {
 	FailureBudget int    `yaml:"failureBudget" json:"failureBudget,omitempty" minimum:"0" doc:"failed or stalled cells before it stops: one more stops it"`
 	// so that a policy suits 3 cells as well as 3,000
 	FailurePercent float64       `yaml:"failurePercent" json:"failurePercent,omitempty" minimum:"0" maximum:"100" doc:"so many percent of the eligible cells, rounded down, if that is more than failureBudget"`
-	Stall          time.Duration `yaml:"stall" json:"stall,omitempty" doc:"a cell that began and reports no result for so long has stalled; default 30m"`
-	Watch          time.Duration `yaml:"watch" json:"watch,omitempty" doc:"a cell that falls ill so soon after it was first healthy counts as failed; default 1h"`
+	Stall          time.Duration `yaml:"stall" json:"stall,omitempty" positive:"true" doc:"a cell that began and reports no result for so long has stalled; default 30m"`
+	Watch          time.Duration `yaml:"watch" json:"watch,omitempty" positive:"true" doc:"a cell that falls ill so soon after it was first healthy counts as failed; default 1h"`
 }
 
 // Wave is one step of a rollout: the cells that run the head once the wave is finished.
@@ -213,7 +213,7 @@ type Pipeline struct {
 	APIVersion   string             `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
 	Kind         string             `yaml:"kind" json:"kind" required:"true" enum:"Pipeline"`
 	Name         string             `yaml:"name" json:"name,omitempty"`
-	StaleAfter   time.Duration      `yaml:"staleAfter" json:"staleAfter,omitempty" doc:"silence after which a cell no longer counts as healthy; default 5m"`
+	StaleAfter   time.Duration      `yaml:"staleAfter" json:"staleAfter,omitempty" positive:"true" doc:"silence after which a cell no longer counts as healthy; default 5m"`
 	People       map[string]*Member `yaml:"people" json:"people,omitempty"`
 	TrustAuthors bool               `yaml:"trustAuthors" json:"trustAuthors,omitempty" doc:"count unsigned approvals by the commit's author: only where the git host proves authors"`
 	// Releases whose commits are not all signed by people are no candidates (R52)

@@ -37,11 +37,7 @@ func preparePolicy(doc *manifest.Doc[Channel]) []manifest.Fault {
 		faults = append(faults, doc.Fault(manifest.WrongName, "",
 			"%.70q can't name a channel: use small letters, digits and hyphens, at most 63", c.Name))
 	}
-	empty := doc.RefuseEmpty()
-	faults = append(faults, empty...)
-	if c.SettleWithin == 0 && doc.HasField("settleWithin") && len(empty) == 0 {
-		faults = append(faults, doc.Fault(manifest.WrongValue, "settleWithin", "settleWithin must be more than 0"))
-	}
+	faults = append(faults, doc.RefuseEmpty()...)
 	for i, f := range c.Freezes {
 		if !f.From.Before(f.Until) {
 			faults = append(faults, doc.Fault(manifest.Conflict, fmt.Sprintf("freezes[%d]", i),

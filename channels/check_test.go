@@ -75,6 +75,13 @@ func TestPolicyFaults(t *testing.T) {
 			"4: a freeze must end after it begins"},
 		{"settleWithin", "settleWithin: 0s\n", "3: settleWithin must be more than 0"},
 		{"stall", "rollout:\n  stall: -1m\n", "4: rollout.stall must be a length of time"},
+		{"no stall", "rollout:\n  stall: 0s\n", "4: rollout.stall must be more than 0"},
+		{"no watch", "rollout:\n  watch: 0m\n", "4: rollout.watch must be more than 0"},
+		{"an answer for no time", "gates:\n  - check: {url: \"http://a/\", validFor: 0s}\n",
+			"4: gates[0].check.validFor must be more than 0"},
+		{"a value for no time", "after: [staging]\ngates:\n  - metric: {exported: x, within: 0s, below: 1}\n",
+			"5: gates[0].metric.within must be more than 0"},
+		{"a drain of no time", "maintenance: {drain: 0s}\n", "3: maintenance.drain must be more than 0"},
 		{"waves that shrink", "rollout:\n  waves:\n    - {percent: 50}\n    - {percent: 25}\n    - {percent: 100}\n",
 			"6: waves are cumulative: more than the 50 percent before"},
 		{"cells that shrink", "rollout:\n  waves:\n    - {cells: 3}\n    - {cells: 3}\n    - {percent: 100}\n",
@@ -166,6 +173,7 @@ func TestPipelineFaults(t *testing.T) {
 		{"no keys", pipelineOK + "people:\n  ada: {email: a@example.com, keys: []}\n",
 			"sluice.yaml:4: people[ada].keys is empty"},
 		{"no owners", pipelineOK + "owners:\n", "sluice.yaml:3: owners is empty"},
+		{"stale at once", pipelineOK + "staleAfter: 0s\n", "sluice.yaml:3: staleAfter must be more than 0"},
 		{"signed, or not", pipelineOK + "signedReleases:\n", "sluice.yaml:3: signedReleases is empty"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -95,8 +95,17 @@ func checkGates(doc *manifest.Doc[Channel]) []manifest.Fault {
 // checkTogether returns a fault if the windows of all gates are never open at once (R55).
 func checkTogether(doc *manifest.Doc[Channel]) []manifest.Fault {
 	lists, ids, last := doc.Value.windowLists()
-	if len(lists) < 2 || window.OpenTogether(lists) {
+	if len(lists) < 2 {
 		return nil
+	}
+	together, found := window.OpenTogether(lists)
+	switch {
+	case together:
+		return nil
+	case !found:
+		return []manifest.Fault{doc.Fault(manifest.TooLarge, fmt.Sprintf("gates[%d]", last),
+			"%s have so many openings that nothing says whether all are ever open at once: let them open less often, "+
+				"and for longer", strings.Join(ids, " and "))}
 	}
 	return []manifest.Fault{doc.Fault(manifest.Conflict, fmt.Sprintf("gates[%d]", last),
 		"%s are not open together within two years, so nothing ever moves: "+

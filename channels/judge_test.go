@@ -456,7 +456,9 @@ func TestR55WindowsThatNeverMeet(t *testing.T) {
 		{"window: {opens: \"0 0 29 2 *\", for: 24h}\n  - window: {opens: \"0 9 * * *\", for: 1h}",
 			"5: window and window-2 are not open together within two years"}, // most years have none
 		{"window: {opens: \"*/2 * * * *\", for: 1m}\n  - window: {opens: \"1-59/2 * * * *\", for: 1m}",
-			"5: window and window-2 are not open together within two years"},
+			"5: window and window-2 have so many openings"},
+		{strings.Repeat("windows: ["+strings.Repeat("{opens: \"*/2 * * * *\", for: 1m},", 16)+"]\n  - ", 31) +
+			"window: {opens: \"1-59/2 * * * *\", for: 1m}", "35: windows and windows-2 and"},
 		{"window: {opens: \"0 0 1 * *\", for: 24h}\n  - windows: [{opens: \"0 9 2 * *\", for: 5h}," +
 			" {opens: \"0 9 3 * *\", for: 5h}]", "5: window and windows are not open together within two years"},
 		{"window: {opens: \"0 8 * * *\", for: 4h}\n  - window: {opens: \"0 11 * * *\", for: 4h}\n" + // pairs meet

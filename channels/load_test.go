@@ -259,7 +259,8 @@ channels/a/notes.txt: warning: is not read: nothing here has this name`},
 			"good", "quarantine/1.0.0.yaml:3: channels is empty: give it a value, or leave it out"},
 		{"a quarantine of a channel that is not", repositoryFS("quarantine/1.0.0.yaml",
 			"digest: "+digest+"\nreason: x\nchannels: [a]\n"),
-			"good", `quarantine/1.0.0.yaml: warning: there is no channel "a"`},
+			"good", `quarantine/1.0.0.yaml: there is no channel "a"; it names no other, ` +
+				"so it stops the release everywhere: correct channels"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.fsys[good] = &fstest.MapFile{Data: []byte(header)}
@@ -297,6 +298,27 @@ func TestQuarantineThatCanNotBeRead(t *testing.T) {
 	for i, release := range []string{"1.0.0", "2026.11.2"} {
 		if q := set.Quarantines[i]; !q.Stops("any", release, digest) || q.Stops("any", "2026.11.3", digest) {
 			t.Errorf("%+v", q)
+		}
+	}
+}
+
+// R6, R21: one for channels none of which is there stops the release everywhere; one of several may be wrong.
+func TestQuarantineForNoChannel(t *testing.T) {
+	const everywhere = "; it names no other, so it stops the release everywhere: correct channels"
+	for channels, want := range map[string]string{
+		"[dedicatd]":       `quarantine/1.0.0.yaml: there is no channel "dedicatd"` + everywhere,
+		`[""]`:             `quarantine/1.0.0.yaml: there is no channel ""` + everywhere,
+		"[dedicatd, good]": `quarantine/1.0.0.yaml: warning: there is no channel "dedicatd"`,
+	} {
+		set, faults := Load(nil, repositoryFS("sluice.yaml", pipelineOK, "channels/good/channel.yaml", header,
+			"quarantine/1.0.0.yaml", "digest: "+digest+"\nreason: x\nchannels: "+channels+"\n"))
+		if got := joinFaults(faults); got != want {
+			t.Errorf("%s: got\n%s\nwant\n%s", channels, got, want)
+		}
+		q := set.Quarantines[0]
+		if !q.Stops("good", "1.0.0", digest) ||
+			q.Stops("dedicated", "1.0.0", digest) == strings.Contains(channels, "good") {
+			t.Errorf("%s: %+v", channels, q)
 		}
 	}
 }

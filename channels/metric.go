@@ -20,13 +20,13 @@ type Metric struct {
 	Exported string            `yaml:"exported" json:"exported,omitempty" doc:"instead of prometheus: the name of a metric that cells of the upstream channels export"`
 	Where    map[string]string `yaml:"where" json:"where,omitempty" doc:"with exported: only series with these labels"`
 	Over     Aggregation       `yaml:"over" json:"over,omitempty" enum:"each,sum,mean" doc:"with exported: what is compared with the bounds: each series of each cell (the default), their sum, or their mean"`
-	Within   time.Duration     `yaml:"within" json:"within,omitempty" doc:"with exported: how old a value may be; default 30m"`
+	Within   time.Duration     `yaml:"within" json:"within,omitempty" positive:"true" doc:"with exported: how old a value may be; default 30m"`
 	Cells    int               `yaml:"cells" json:"cells,omitempty" minimum:"0" doc:"with exported: at least so many cells; default: all that run the release"`
 
 	Below    *float64      `yaml:"below" json:"below,omitempty"`
 	Above    *float64      `yaml:"above" json:"above,omitempty"`
-	ValidFor time.Duration `yaml:"validFor" json:"validFor,omitempty" doc:"default 5m"`
-	Timeout  time.Duration `yaml:"timeout" json:"timeout,omitempty" doc:"default 10s"`
+	ValidFor time.Duration `yaml:"validFor" json:"validFor,omitempty" positive:"true" doc:"default 5m"`
+	Timeout  time.Duration `yaml:"timeout" json:"timeout,omitempty" positive:"true" doc:"default 10s"`
 }
 
 // Aggregation says what of several values a metric gate compares.

@@ -100,12 +100,19 @@ func readApprovals(s *State, r folderReader, dir string) (all []ApprovalFile) {
 func loadQuarantines(c *manifest.Cache, fsys fs.FS, exists func(string) bool) ([]Quarantine, []manifest.Fault) {
 	r := folderReader{c: c, fsys: fsys, unreadable: map[string]bool{}}
 	all := readFolder(&r, QuarantineDir, prepareQuarantine)
-	for _, q := range all {
+	for i, q := range all {
+		some := slices.ContainsFunc(q.Channels, exists)
 		for _, name := range q.Channels {
-			if !exists(name) {
-				r.faults = append(r.faults, manifest.Fault{File: q.File, Warning: true, Code: manifest.UnknownReference,
-					Message: fmt.Sprintf("there is no channel %q", name)})
+			if exists(name) {
+				continue
 			}
+			f := manifest.Fault{File: q.File, Warning: some, Code: manifest.UnknownReference,
+				Message: fmt.Sprintf("there is no channel %q", name)}
+			if !some { // a mistyped quarantine must not mean that there is none
+				all[i].Channels = nil
+				f.Message += "; it names no other, so it stops the release everywhere: correct channels"
+			}
+			r.faults = append(r.faults, f)
 		}
 	}
 	for file := range r.unreadable {

@@ -2,6 +2,7 @@ package releases
 
 import (
 	"fmt"
+	"io/fs"
 	"maps"
 	"path"
 	"regexp"
@@ -37,6 +38,17 @@ func validateRelease(d *manifest.Doc[Release], t *releaseTree) []Fault {
 		c.addFault(manifest.WrongValue, "maintenance."+wrong.At, "%s", wrong.Reason)
 	}
 	return c.faults
+}
+
+// CheckEmpty returns a fault for each field of a release's release.yaml that is there without a value, where that is
+// not the same as leaving it out. Load returns none of them, so that no release that cells run becomes invalid.
+func CheckEmpty(fsys fs.FS, v Version) (faults []Fault) {
+	file := path.Join(Dir, v.String(), releaseFile)
+	_, _ = manifest.Load(nil, fsys, file, func(d *manifest.Doc[Release]) []Fault {
+		faults = d.RefuseEmpty()
+		return nil
+	})
+	return faults
 }
 
 type releaseValidator struct {

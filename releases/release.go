@@ -32,10 +32,10 @@ type Release struct {
 	APIVersion string               `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
 	Kind       string               `yaml:"kind" json:"kind" required:"true" enum:"Release"`
 	Version    Version              `yaml:"version" json:"version" required:"true" doc:"[v]N.N.N[-pre], ordered as SemVer; the folder's name"`
-	Source     Source               `yaml:"source" json:"source,omitzero" doc:"where its code comes from"`
-	Components []Component          `yaml:"components" json:"components,omitempty"`
-	Features   []string             `yaml:"features" json:"features,omitempty" doc:"flags whose code it contains"`
-	Fixes      []string             `yaml:"fixes" json:"fixes,omitempty" doc:"what it fixes, CVEs for instance; a hotfix's fixes bind later releases"`
+	Source     Source               `yaml:"source" json:"source,omitzero" empty:"absent" doc:"where its code comes from"`
+	Components []Component          `yaml:"components" json:"components,omitempty" empty:"absent"`
+	Features   []string             `yaml:"features" json:"features,omitempty" empty:"absent" doc:"flags whose code it contains"`
+	Fixes      []string             `yaml:"fixes" json:"fixes,omitempty" empty:"absent" doc:"what it fixes, CVEs for instance; a hotfix's fixes bind later releases"`
 	Requires   Requires             `yaml:"requires" json:"requires,omitzero"`
 	Rollback   Rollback             `yaml:"rollback" json:"rollback,omitempty" enum:"allowed,forward-only" doc:"forward-only: it carries a migration that can't be undone"`
 	Parameters map[string]Parameter `yaml:"parameters" json:"parameters,omitempty" doc:"what cells may set"`
@@ -73,13 +73,13 @@ type ParameterType string
 type Parameter struct {
 	Type     ParameterType `yaml:"type" json:"type" required:"true" enum:"string,integer,number,boolean"`
 	Required bool          `yaml:"required" json:"required,omitempty"`
-	Default  any           `yaml:"default" json:"default,omitempty"`
+	Default  any           `yaml:"default" json:"default,omitempty" empty:"absent"`
 	Minimum  *float64      `yaml:"minimum" json:"minimum,omitempty"`
 	Maximum  *float64      `yaml:"maximum" json:"maximum,omitempty"`
 	Pattern  string        `yaml:"pattern" json:"pattern,omitempty" doc:"RE2 that the whole value must match"`
 	Enum     []string      `yaml:"enum" json:"enum,omitempty"`
 	Owner    string        `yaml:"owner" json:"owner,omitempty" enum:"vendor,cell" doc:"cell: set in the cell only, never in the repository (R13)"`
-	Doc      string        `yaml:"description" json:"description,omitempty"`
+	Doc      string        `yaml:"description" json:"description,omitempty" empty:"absent"`
 
 	compiledPattern *regexp.Regexp // compiled by Load; nil before
 }

@@ -17,10 +17,10 @@ const (
 // Policy bounds maintenances, for the cells of a channel. Zero fields mean the defaults.
 type Policy struct {
 	Lead    time.Duration `yaml:"lead" json:"lead,omitempty" doc:"how long ahead the product is told; default: not at all"`
-	Drain   time.Duration `yaml:"drain" json:"drain,omitempty" doc:"how long operations under way may take; default 2m"`
+	Drain   time.Duration `yaml:"drain" json:"drain,omitempty" positive:"true" doc:"how long operations under way may take; default 2m"`
 	Overdue Overdue       `yaml:"overdue" json:"overdue,omitempty" enum:"postpone,force" doc:"if operations take longer: postpone the update (default), or force it"`
-	Again   time.Duration `yaml:"again" json:"again,omitempty" doc:"how long a postponed update waits; default 15m"`
-	Maximum time.Duration `yaml:"maximum" json:"maximum,omitempty" doc:"after so long operations are no longer refused, though the agent be dead; a living agent prolongs it while the update is under way, to three times that at most; default 10m"`
+	Again   time.Duration `yaml:"again" json:"again,omitempty" positive:"true" doc:"how long a postponed update waits; default 15m"`
+	Maximum time.Duration `yaml:"maximum" json:"maximum,omitempty" positive:"true" doc:"after so long operations are no longer refused, though the agent be dead; a living agent prolongs it while the update is under way, to three times that at most; default 10m"`
 }
 
 // Bounds of a Policy.

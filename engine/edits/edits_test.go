@@ -562,6 +562,23 @@ func TestReleaseDecisions(t *testing.T) {
 				"+ releases/0.9.0/tombstone.yaml\napiVersion: sluice/v1\ndigest: " + string(digestOf("0.9.0")) +
 				"\nkind: Tombstone\nreason: pruned\nversion: 0.9.0\ndid: prune 0.9.0",
 		},
+		"prune: a cell is pinned to it": {
+			given: func(s *edits.Releases) {
+				s.Desired.Channels["dedicated"].History = s.Desired.Channels["dedicated"].History[1:]
+				s.Desired.Cells["acme"].Pin = "0.9.0"
+			},
+			d:    edits.Prune{Keep: 1},
+			want: "unchanged: nothing to prune",
+		},
+		"prune: a channel without a head asks for it": {
+			given: func(s *edits.Releases) {
+				c := &plan.Channel{Request: &plan.Request{Release: "0.9.0"}}
+				s.Desired.Channels["dedicated"].History = s.Desired.Channels["dedicated"].History[1:]
+				s.Desired.Order, s.Desired.Channels["new"] = append(s.Desired.Order, "new"), c
+			},
+			d:    edits.Prune{Keep: 1},
+			want: "unchanged: nothing to prune",
+		},
 		"prune: a rollback needs it": {
 			d:    edits.Prune{Keep: 1},
 			want: "unchanged: nothing to prune",
@@ -674,6 +691,20 @@ func TestCut(t *testing.T) {
 	if _, faults := edits.NewCut(version, map[string][]byte{"release.yaml": []byte("version: 2.0.0\n")},
 		""); len(edits.Fatal(faults)) == 0 {
 		t.Error("a release that says another version has no faults")
+	}
+	faulty := inMemory()
+	faulty.Desired.Channels["staging"].Policy = nil
+	if got := decided(edits.Decide(d, faulty, ada, noon)); !strings.Contains(got,
+		"next: staging takes nothing, for its policy has faults: sluice validate shows them") {
+		t.Errorf("where staging's policy has faults: got\n%s", got)
+	}
+	again := inMemory() // an old release, which was not read
+	again.Desired.Releases["1.3.0"] = &plan.Release{StoredRelease: releases.StoredRelease{
+		Release: releases.Release{Version: version}}}
+	again.Files = files(map[string]string{"releases/1.3.0/release.yaml": manifest,
+		"releases/1.3.0/kustomization.yaml": "resources: []\n"})
+	if got := decided(edits.Decide(d, again, ada, noon)); !strings.Contains(got, "already, with the same bytes") {
+		t.Errorf("the same bytes: got\n%s", got)
 	}
 	there := *s.Desired.Releases["1.2.0"]
 	there.Version = version

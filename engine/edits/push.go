@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -126,7 +127,7 @@ func PushError(err error, address string) error {
 	case !errors.As(err, &no):
 		return Fail(err, "it is not known whether the push landed: check git log, then try again")
 	case strings.Contains(no.Reason, "checked out"): // git's own words, here and below
-		return Fail(err, "git -C %s config receive.denyCurrentBranch updateInstead", address)
+		return Fail(err, "git -C %s config receive.denyCurrentBranch updateInstead", words.Shell(address))
 	case strings.Contains(no.Reason, "unstaged changes") || strings.Contains(no.Reason, "staged changes"):
 		return Fail(err, "commit or stash the changes in %s, then try again", address)
 	}

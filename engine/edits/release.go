@@ -48,7 +48,7 @@ func (c Cut) Message() (subject, body string) { return "cut " + c.version.String
 func (c Cut) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	subject, _ := c.Message()
 	if r := s.Desired.Releases[c.version.String()]; r != nil {
-		switch {
+		switch r = s.Whole(r); {
 		case r.Tombstone != nil:
 			return Edit{}, Fail(fmt.Errorf("%s was used before, and pruned", c.version), "use another version")
 		case r.Loaded && r.Digest == c.release.Digest:
@@ -79,9 +79,12 @@ func nextAfterCut(d *plan.Desired, version releases.Version) string {
 	if version.IsPrerelease() && !d.TakesPrereleases() {
 		return "no channel takes pre-releases: `prereleases: true` in a channel.yaml lets its channel take them"
 	}
-	var auto, held, manual, passed []string
+	var auto, held, manual, passed, faulty []string
 	for _, name := range d.Order {
 		c := d.Channels[name]
+		if c.Policy == nil && (c.Valid == nil || len(c.Valid.After) == 0) {
+			faulty = append(faulty, name)
+		}
 		if p := c.Policy; p != nil && len(p.After) == 0 {
 			switch {
 			case version.IsPrerelease() && !p.Prereleases:
@@ -105,6 +108,9 @@ func nextAfterCut(d *plan.Desired, version releases.Version) string {
 			strings.Join(held, " and "), held[0])
 	case len(manual) > 0:
 		return fmt.Sprintf("sluice promote %s --to %s", version, manual[0])
+	case len(faulty) > 0:
+		return fmt.Sprintf("%s takes nothing, for its policy has faults: sluice validate shows them",
+			strings.Join(faulty, " and "))
 	case len(passed) > 0:
 		return fmt.Sprintf("no channel takes it by itself, for %s: cut it again under a greater version, or take it "+
 			"into a channel that runs less: sluice hotfix %s --to CHANNEL --reason WHY", strings.Join(passed, " and "), version)
@@ -161,9 +167,6 @@ func (p Prune) obsolete(d *plan.Desired) (obsolete []string) {
 	var oldest *releases.Version
 	for _, name := range d.Order {
 		c := d.Channels[name]
-		if c.Effective == nil {
-			continue
-		}
 		for _, h := range c.History[max(0, len(c.History)-plan.RollbackReach):] {
 			needed[h.Release] = true
 		}
@@ -173,9 +176,15 @@ func (p Prune) obsolete(d *plan.Desired) (obsolete []string) {
 		for _, h := range c.Hotfixes {
 			needed[h.Release] = true
 		}
+		if c.Effective == nil {
+			continue
+		}
 		if r := d.Releases[c.Effective.Release]; r != nil && (oldest == nil || r.Version.Less(*oldest)) {
 			oldest = &r.Version
 		}
+	}
+	for _, cell := range d.Cells {
+		needed[cell.Pin] = true
 	}
 	for _, q := range d.Quarantine {
 		needed[q.Release] = true

@@ -145,6 +145,9 @@ func StatusOf(v *View, page StatusPage) Status {
 		Flags:    flagsSummary(v.Flags),
 		Channels: make([]ChannelStatus, 0, len(v.Desired.Order)), Cells: []CellStatus{},
 	}
+	if v.NotObserved {
+		s.Notes = append(s.Notes, NotObserved)
+	}
 	s.Infrastructure = v.Desired.Infrastructure[max(0, len(v.Desired.Infrastructure)-MaxUpdates):]
 	blocked := map[string][]channels.Verdict{} // by channel, or by cell
 	for _, b := range v.Plan.Blocked {

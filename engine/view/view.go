@@ -30,6 +30,7 @@ type View struct {
 	PlanDuration time.Duration // how long Make took
 	Unread       *Unread       // nil: the release repository can be read
 	HostNotes    []string      // what people should know of the git host, though nothing stops for it
+	NotObserved  bool          // nothing is known of cells, since no store is named
 	// As last announced, which may be later than the plan; nil: there is no flags repository, or nothing of it is known
 	// yet.
 	Flags *Flags
@@ -40,6 +41,10 @@ type View struct {
 	holds       holds    // set once by indexOnce
 	sealedHeads sync.Map // cells.Head → cells.Sealed; many cells share few heads
 }
+
+// NotObserved says in words that a View is NotObserved.
+const NotObserved = "nothing is known of cells: neither a control plane (--server) nor its store (--data, " +
+	"--database) is named"
 
 // Unread says since when the release repository can't be read: what a View shows is as of its commit.
 type Unread struct {

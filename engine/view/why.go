@@ -60,6 +60,9 @@ func Why(v *View, name string, formerKey time.Time) (e Explanation, ok bool) {
 	default:
 		return Explanation{}, false
 	}
+	if v.NotObserved {
+		lines = append(lines, NotObserved)
+	}
 	e.Lines, e.Blocked = append(e.Lines, lines...), append(e.Blocked, about...)
 	return e, true
 }
@@ -138,6 +141,7 @@ func unhealthyLines(s *plan.CellState) (lines []string) {
 func (v *View) silenceLines(name string, s *plan.CellState) []string {
 	i := v.Identity(name)
 	switch {
+	case v.NotObserved:
 	case i.Quarantined != "" || i.Revoked: // shutOutLines says it
 	case v.Silent(s):
 		return []string{"it gets nothing new until it reports again: " +
@@ -259,6 +263,8 @@ func ownerLines(o *cells.Owner) (lines []string) {
 
 func (v *View) describeRunning(s *plan.CellState) string {
 	switch {
+	case v.NotObserved:
+		return "runs what is not known here"
 	case s == nil || s.LastReport.IsZero():
 		return "has not reported yet"
 	case s.Release == "":

@@ -10,6 +10,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/maintenance"
 	"github.com/sluice-cd/sluice/channels"
 	. "github.com/sluice-cd/sluice/engine/enginetest"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/internal/reason"
 )
@@ -187,6 +188,7 @@ func TestRollbackKeepsTheReason(t *testing.T) {
 func TestWhyOfARelease(t *testing.T) {
 	w := TwoChannels(t).ReportInstalled()
 	w.Settle()
+	w.Commit("eve", "hold", map[string]string{"channels/staging/holds/x.yaml": "reason: their audit\ncells: [s1]\n"})
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.Run()
 	w.Commit("bob", "cut", Release("1.2.0"))
@@ -196,7 +198,8 @@ func TestWhyOfARelease(t *testing.T) {
 	v := &view.View{Desired: w.Desired(), Observed: &w.Obs, Plan: w.Plan()}
 	for version, wants := range map[string][]string{
 		"1.0.0": {"staging: had it until ", "and then 1.1.0", "dedicated: runs it since "},
-		"1.1.0": {"staging: runs it since ", "dedicated: soak blocked: "},
+		"1.1.0": {"staging: runs it since ", "staging: hold keeps it from s1: their audit",
+			"dedicated: soak blocked: "},
 		"1.2.0": {"staging: 1.3.0 goes first, which is greater",
 			"dedicated: takes it after staging, where it is not yet"},
 		"1.3.0":      {"staging: settled blocked: keeps 1.1.0"},
@@ -212,6 +215,12 @@ func TestWhyOfARelease(t *testing.T) {
 				t.Errorf("%s lacks %q:\n%s", version, want, strings.Join(why.Lines, "\n"))
 			}
 		}
+	}
+	local := &view.View{Desired: w.Desired(), Observed: &plan.Observed{}, Plan: v.Plan, NotObserved: true}
+	why, _ := view.Why(local, "s1", time.Time{})
+	if got := strings.Join(why.Lines, "\n"); !strings.Contains(got, view.NotObserved) ||
+		strings.Contains(got, "reported") || strings.Contains(got, "sluice cell add") {
+		t.Errorf("without observations:\n%s", got)
 	}
 	if _, ok := view.Why(v, "9.9.9", time.Time{}); ok {
 		t.Error("a release that is not there is explained")

@@ -61,14 +61,14 @@ func (v *View) releaseIn(c *plan.Channel, r *plan.Release, about []channels.Verd
 		lines = append(lines, "  "+c.Name+": "+words.OneLine(fmt.Sprintf(format, args...)))
 	}
 	var ofChannel []channels.Verdict
-	waiting := map[string][]string{} // cells, by gate
+	waiting, reasons := map[string][]string{}, map[string][]string{} // cells, and why, by gate
 	for _, b := range about {
 		switch {
 		case b.Channel != c.Name:
 		case b.Cell == "":
 			ofChannel = append(ofChannel, b)
 		default:
-			waiting[b.Gate] = append(waiting[b.Gate], b.Cell)
+			waiting[b.Gate], reasons[b.Gate] = append(waiting[b.Gate], b.Cell), append(reasons[b.Gate], b.Reason)
 		}
 	}
 	if e := c.Effective; e != nil && e.Release == version {
@@ -87,7 +87,8 @@ func (v *View) releaseIn(c *plan.Channel, r *plan.Release, about []channels.Verd
 		add("%s", b)
 	}
 	for _, gate := range slices.Sorted(maps.Keys(waiting)) {
-		add("%s keeps it from %s", gate, words.Some(waiting[gate], 3))
+		slices.Sort(reasons[gate])
+		add("%s keeps it from %s: %s", gate, words.Some(waiting[gate], 3), words.Some(slices.Compact(reasons[gate]), 2))
 	}
 	return lines
 }

@@ -13,7 +13,7 @@ type Announcement struct {
 	APIVersion   string                 `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
 	Kind         string                 `yaml:"kind" json:"kind" required:"true" enum:"Announcement"`
 	Title        string                 `yaml:"title" json:"title" required:"true"`
-	Notes        string                 `yaml:"notes,omitempty" json:"notes,omitempty" doc:"Markdown, for users"`
+	Notes        string                 `yaml:"notes,omitempty" json:"notes,omitempty" empty:"absent" doc:"Markdown, for users"`
 	PublishAt    LocalTime              `yaml:"publishAt,omitempty" json:"publishAt,omitzero" doc:"wall time in zone, 2026-12-01T10:00:00; none: approved, not scheduled"`
 	Zone         string                 `yaml:"zone,omitempty" json:"zone,omitempty" doc:"IANA zone; default: the repository's"`
 	Now          bool                   `yaml:"now,omitempty" json:"now,omitempty" doc:"publish although publishAt has passed"`

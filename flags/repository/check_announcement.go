@@ -65,7 +65,7 @@ func validateAnnouncement(doc *manifest.Doc[Announcement]) (faults []manifest.Fa
 	for i := range a.Features {
 		a.lines[indexPath("features", i)] = doc.Line(indexPath("features", i))
 	}
-	return faults
+	return refuseEmpty(doc, faults)
 }
 
 func checkFeatures(doc *manifest.Doc[Announcement]) (faults []manifest.Fault) {

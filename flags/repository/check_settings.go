@@ -62,6 +62,18 @@ func validateSettings(doc *manifest.Doc[Settings]) []manifest.Fault {
 	if f := s.checkRule(s.Approvals, settingsFile, doc.Line("approvals")); f != nil {
 		faults = append(faults, *f)
 	}
+	return refuseEmpty(doc, faults)
+}
+
+// refuseEmpty adds the faults of RefuseEmpty to those lines that have no fault yet.
+func refuseEmpty[T any](doc *manifest.Doc[T], faults []manifest.Fault) []manifest.Fault {
+	for _, f := range doc.RefuseEmpty() {
+		if !slices.ContainsFunc(faults, func(known manifest.Fault) bool {
+			return known.Line == f.Line && !known.Warning
+		}) {
+			faults = append(faults, f)
+		}
+	}
 	return faults
 }
 
@@ -155,9 +167,6 @@ func checkOwners(doc *manifest.Doc[Settings]) (faults []manifest.Fault) {
 		faults = append(faults, doc.Fault(code, at, format, args...))
 	}
 	owners := doc.Value.Owners
-	if owners != nil && len(owners) == 0 {
-		fault(manifest.Missing, "owners", "names nobody: name people, or leave owners out")
-	}
 	for i, name := range owners {
 		at := indexPath("owners", i)
 		switch p := doc.Value.People[name]; {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -141,6 +142,36 @@ func TestInvalid(t *testing.T) {
 		tree := repository.Load(nil, with(t, map[string]string{tt.file: tt.text}))
 		if tree.Invalid != tt.invalid || len(tree.Faults) == 0 {
 			t.Errorf("%s: invalid is %t, want %t: %v", name, tree.Invalid, tt.invalid, tree.Faults)
+		}
+	}
+}
+
+// An emptied field does not mean what the absent one means: an emptied count would publish what nobody approved.
+func TestEmptyFieldsAreFaults(t *testing.T) {
+	const settings, news = "apiVersion: sluice/v1\nkind: Flags\n", "apiVersion: sluice/v1\nkind: Announcement\n" +
+		"title: News\nfeatures: [ssh-gateway]\n"
+	for field, tt := range map[string]struct{ file, text string }{
+		"approvals.count": {"sluice.yaml", settings + "approvals:\n  count:\n  from: [legal]\n"},
+		"approvals.from":  {"sluice.yaml", settings + "approvals:\n  from: []\n"},
+		"soak":            {"sluice.yaml", settings + "soak:\n"},
+		"owners":          {"sluice.yaml", settings + "owners: []\n"},
+		"webhooks[0].types": {"sluice.yaml", settings +
+			"webhooks:\n- name: chat\n  url: https://h.example/\n  types: []\n"},
+		"approvals.count ": {"announcements/n.yaml", news + "approvals: {count: , from: [legal]}\n"},
+		"approvals.from ":  {"announcements/n.yaml", news + "approvals: {count: 1, from: []}\n"},
+		"cells":            {"announcements/n.yaml", news + "cells:\n"},
+		"cells.names":      {"announcements/n.yaml", news + "cells: {names: []}\n"},
+		"channels.staging": {"announcements/n.yaml", news + "channels: {staging: }\n"},
+		"whenNotReady":     {"announcements/n.yaml", news + "whenNotReady:\n"},
+		"cells ": {"overrides/k.yaml", "apiVersion: sluice/v1\nkind: Kill\n" +
+			"flag: retired\nreason: r\ncells:\n"},
+	} {
+		field = strings.TrimSpace(field)
+		tree := repository.Load(nil, with(t, map[string]string{tt.file: tt.text}))
+		if !slices.ContainsFunc(tree.Faults, func(f manifest.Fault) bool {
+			return !f.Warning && f.File == tt.file && strings.Contains(f.Message, field)
+		}) {
+			t.Errorf("%s%v, none of them about %s", tt.text, tree.Faults, field)
 		}
 	}
 }

@@ -56,7 +56,7 @@ func parseOverride(file string, data []byte) parsedOverride {
 			doc.Fault(manifest.Conflict, "announcement",
 				"a Kill names a flag, a Hold an announcement: write two files"))
 	}
-	o.faults = append(o.faults, checkSelector(doc, "cells", doc.Value.Cells)...)
+	o.faults = refuseEmpty(doc, append(o.faults, checkSelector(doc, "cells", doc.Value.Cells)...))
 	if manifest.Fatal(o.faults) && !cellsReadable(file, data) {
 		o.Cells = Selector{}
 	}

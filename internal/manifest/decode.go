@@ -211,6 +211,9 @@ func (d *decoder) constrain(f *field, n *yaml.Node, v reflect.Value) {
 			}
 		}
 	}
+	if f.positive && v.CanInt() && v.Int() <= 0 {
+		d.fault(WrongValue, n, "%s must be more than 0; without it the default holds", d.fieldPath())
+	}
 	if f.minimum == nil && f.maximum == nil {
 		return
 	}

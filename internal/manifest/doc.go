@@ -27,8 +27,8 @@ type Doc[T any] struct {
 
 // Decode reads one YAML document into a T, strictly. It always returns a Doc: with faults, the Doc holds what could be
 // read. Fields are found by their yaml tags; a field without a tag, or with "-", is never read. Further tags:
-// required:"true", enum:"a,b", minimum, maximum (numbers), doc, empty (see RefuseEmpty). Null counts as absent. A type
-// with UnmarshalText is read from any scalar's text.
+// required:"true", enum:"a,b", minimum, maximum (numbers), positive:"true" (lengths of time that have a default), doc,
+// empty (see RefuseEmpty). Null counts as absent. A type with UnmarshalText is read from any scalar's text.
 func Decode[T any](file string, data []byte) (*Doc[T], []Fault) {
 	doc := &Doc[T]{File: file}
 	root, fault := parseDocument(file, data, maxEntries)

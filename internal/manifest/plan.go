@@ -45,6 +45,7 @@ type field struct {
 	enum             []string
 	minimum, maximum *float64
 	emptyIsAbsent    bool
+	positive         bool
 	doc              string
 }
 
@@ -146,6 +147,7 @@ func (p *decodePlan) readFields(making map[reflect.Type]*decodePlan) {
 			doc:      f.Tag.Get("doc"),
 
 			emptyIsAbsent: f.Tag.Get("empty") == "absent",
+			positive:      f.Tag.Get("positive") == "true",
 		})
 	}
 	if len(p.fields) > 64 {

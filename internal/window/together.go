@@ -7,8 +7,10 @@ const (
 	MaxList = 16
 	// maxTogether is how far ahead an instant at which several lists are open is looked for (R55).
 	maxTogether = 2 * 366 * 24 * time.Hour
-	// maxOpenings bounds the openings that are looked at, for windows that open every minute.
-	maxOpenings = 20_000
+	// maxChecked and maxJudged bound how often windows are asked when they will be open: while a policy is checked, and
+	// while it is judged. Many windows that open every minute would keep the engine busy otherwise.
+	maxChecked = 100_000
+	maxJudged  = 5_000
 )
 
 // JudgeAny reports whether any of the windows is open at now; without windows, the answer is always yes. If open, until
@@ -31,35 +33,57 @@ func JudgeAny(windows []Window, now time.Time) (open bool, why string, until tim
 }
 
 // NextTogether returns the first instant from from on at which each of the lists has an open window, and false if there
-// is none within two years (R55).
+// is none within two years (R55), or if windows open so often that it is not found.
 func NextTogether(lists [][]Window, from time.Time) (time.Time, bool) {
-	at := from
-	for range maxOpenings {
-		together := true
+	left := maxJudged
+	return nextTogether(lists, from, &left)
+}
+
+// nextTogether is NextTogether, and asks windows left times at most.
+func nextTogether(lists [][]Window, from time.Time, left *int) (time.Time, bool) {
+	for at, together := from, false; ; {
+		together = true
 		for _, list := range lists {
-			open, _, until := JudgeAny(list, at)
-			if open {
-				continue
-			}
-			if until.IsZero() || until.Sub(from) > maxTogether {
+			if *left -= len(list); *left < 0 {
 				return time.Time{}, false
 			}
-			at, together = until, false
+			opens := firstOpen(list, at)
+			if opens.IsZero() || opens.Sub(from) > maxTogether {
+				return time.Time{}, false
+			}
+			if opens.After(at) {
+				at, together = opens, false
+			}
 		}
 		if together {
 			return at, true
 		}
 	}
-	return time.Time{}, false
+}
+
+// firstOpen returns the first instant from at on at which any of the windows is open; zero: there is none. Without
+// windows it is at itself.
+func firstOpen(windows []Window, at time.Time) (first time.Time) {
+	if len(windows) == 0 {
+		return at
+	}
+	for i := range windows {
+		if opens := windows[i].next(at); first.IsZero() || !opens.IsZero() && opens.Before(first) {
+			first = opens
+		}
+	}
+	return first
 }
 
 // OpenTogether reports whether the lists are open together again and again: whenever one asks, within two years. It
-// depends on no clock: it asks at the beginning of each of the 28 years after which the calendar repeats.
-func OpenTogether(lists [][]Window) bool {
+// depends on no clock: it asks at the beginning of each of the 28 years after which the calendar repeats. found is
+// false if the windows open too often to find that out.
+func OpenTogether(lists [][]Window) (together, found bool) {
+	left := maxChecked
 	for year := range 28 {
-		if _, ok := NextTogether(lists, time.Date(2026+year, 1, 1, 0, 0, 0, 0, time.UTC)); !ok {
-			return false
+		if _, ok := nextTogether(lists, time.Date(2026+year, 1, 1, 0, 0, 0, 0, time.UTC), &left); !ok {
+			return false, left >= 0
 		}
 	}
-	return true
+	return true, true
 }

@@ -200,6 +200,24 @@ func (w *Window) Judge(now time.Time) (open bool, why string, until time.Time) {
 	return false, "opens " + opens.Format("Mon 15:04") + " " + c.zone.String(), opens
 }
 
+// next returns the first instant from now on at which the window is open; zero: never.
+func (w *Window) next(now time.Time) time.Time {
+	c := w.compiled
+	if c == nil {
+		if c, _ = w.compile(); c == nil {
+			return time.Time{}
+		}
+	}
+	reach := c.latestWallTime(now)
+	if o, ok := c.latestOpening(reach); ok && now.Before(o.at.Add(c.span)) {
+		return now
+	}
+	if shown, ok := c.nextOpening(reach); ok {
+		return c.instantOf(shown)
+	}
+	return time.Time{}
+}
+
 // closingTime returns the end of the open time that begins at o; zero: never, or after maxLookahead.
 func (c *compiled) closingTime(o opening) time.Time {
 	for limit := o.at.Add(maxLookahead); o.at.Before(limit); {

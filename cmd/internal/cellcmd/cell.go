@@ -225,6 +225,7 @@ func cellPath(name, rest string) string { return "/v1/cells/" + url.PathEscape(n
 func fetchMembers(a *cli.App, cmd *cobra.Command, channel string) ([]view.Member, error) {
 	ctx := cmd.Context()
 	if !client.UsesServer(a) {
+		repos.NoteNotObserved(a)
 		return readMembers(ctx, a, cmd, view.StatusPage{Channel: channel})
 	}
 	all := []view.Member{}
@@ -240,6 +241,7 @@ func fetchMember(a *cli.App, cmd *cobra.Command, name string) (view.Member, erro
 		var m view.Member
 		return m, client.GetResource(cmd.Context(), a, cellPath(name, ""), &m)
 	}
+	repos.NoteNotObserved(a)
 	v, err := repos.LocalView(cmd.Context(), a, cmd, false)
 	if err == nil {
 		_, err = (&edits.Releases{Desired: v.Desired}).Cell(name)

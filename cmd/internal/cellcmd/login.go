@@ -36,7 +36,7 @@ from then on, unless SLUICE_TOKEN is set. It ends after 12 h, or with sluice log
 			}
 			ctx := cmd.Context()
 			var d signin.Device
-			if err := client.CallServerUnauthorised(ctx, a, http.MethodPost, "/auth/device", nil, &d); err != nil {
+			if err := client.CallServerAs(ctx, a, http.MethodPost, "/auth/device", "", nil, &d); err != nil {
 				return fmt.Errorf("sign in: %w", err)
 			}
 			a.Stderr.PrintLine("open %s in a browser, and enter the code %s", d.URL, d.UserCode)
@@ -51,8 +51,11 @@ from then on, unless SLUICE_TOKEN is set. It ends after 12 h, or with sluice log
 				return fmt.Errorf("sign in: %w", err)
 			}
 			var me signin.Me
-			if err := client.GetResource(ctx, a, "/v1/me", &me); err != nil {
+			if err := client.CallServerAs(ctx, a, http.MethodGet, "/v1/me", token.Token, nil, &me); err != nil {
 				return err
+			}
+			if a.Getenv("SLUICE_TOKEN") != "" {
+				a.Stderr.PrintLine("note: SLUICE_TOKEN is set, and goes before this session; unset it to use that")
 			}
 			return repos.PrintDone(a, edits.Result{Summary: fmt.Sprintf("signed in as %s with %s, until %s", me.Name,
 				me.Grants, cli.FormatTime(token.Ends.Round(time.Second)))})
@@ -82,7 +85,7 @@ func awaitToken(ctx context.Context, a *cli.App, d signin.Device) (token signin.
 			return token, err
 		}
 		token = signin.DeviceToken{}
-		err := client.CallServerUnauthorised(ctx, a, http.MethodPost, "/auth/device/token",
+		err := client.CallServerAs(ctx, a, http.MethodPost, "/auth/device/token", "",
 			map[string]string{"handle": d.Handle}, &token)
 		refusal := new(client.Refusal)
 		switch {
@@ -116,7 +119,7 @@ func LogoutVerb(a *cli.App) *cobra.Command {
 			if kept.Token == "" {
 				return repos.PrintDone(a, edits.Result{Summary: "nobody is signed in at " + a.Server + " here"})
 			}
-			ended := client.CallServer(cmd.Context(), a, http.MethodPost, "/auth/logout", nil, nil)
+			ended := client.CallServerAs(cmd.Context(), a, http.MethodPost, "/auth/logout", kept.Token, nil, nil)
 			if err := client.ForgetSession(a); err != nil { // also where the server can't be reached
 				return err
 			}

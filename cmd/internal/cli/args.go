@@ -32,28 +32,33 @@ func CommandPrefix(cmd *cobra.Command) string {
 	return strings.TrimPrefix(cmd.CommandPath(), "sluice ") + ": "
 }
 
-// RefuseCredentials refuses an address with credentials among the arguments and flags: everyone on the machine can read
-// the command line (R54).
-func RefuseCredentials(cmd *cobra.Command, args []string) error {
+// RefuseCredentials refuses an address with credentials among the arguments and flags, since everyone on the machine
+// can read the command line (R54), and in SLUICE_SERVER, since messages and output show that address.
+func RefuseCredentials(a *App, cmd *cobra.Command, args []string) error {
 	var found error
-	refuse := func(where, address, next string) {
+	const onLine = "everyone on this machine can read the command line"
+	refuse := func(where, address, why, next string) {
 		if found == nil && cleantext.HasCredentials(address) {
-			found = &exitError{&stepError{fmt.Errorf("%sthe address %s %s holds credentials, and everyone on this "+
-				"machine can read the command line", CommandPrefix(cmd), where, cleantext.Address(address)),
+			found = &exitError{&stepError{fmt.Errorf("%sthe address %s %s holds credentials, and %s",
+				CommandPrefix(cmd), where, cleantext.Address(address), why),
 				"give the address without them: " + next}, ExitUsage}
 		}
 	}
 	const git = "for git over https, put a password or token in SLUICE_GIT_TOKEN, and its user in SLUICE_GIT_USERNAME"
 	for _, arg := range args {
-		refuse("in", arg, git)
+		refuse("in", arg, onLine, git)
 	}
+	const token = "put the token in SLUICE_TOKEN"
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		next := git
 		if f.Name == "server" {
-			next = "put the token in SLUICE_TOKEN"
+			next = token
 		}
-		refuse("in --"+f.Name, f.Value.String(), next)
+		refuse("in --"+f.Name, f.Value.String(), onLine, next)
 	})
+	if cmd.Flags().Lookup("server") != nil {
+		refuse("in SLUICE_SERVER", a.Getenv("SLUICE_SERVER"), "messages and output would show them", token)
+	}
 	return found
 }
 

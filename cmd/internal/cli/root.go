@@ -45,7 +45,7 @@ func Root(a *App, brief, long string, check func(*cobra.Command) error) *cobra.C
 			return UsageError(cmd, "-o %q is none of table, json, yaml", a.Output)
 		}
 		return cmp.Or(RefuseNegative(cmd), RefuseAlone(cmd),
-			RefuseShorter(cmd, ShortestTime, "poll", "every", "timeout"), check(cmd), RefuseCredentials(cmd, args))
+			RefuseShorter(cmd, ShortestTime, "poll", "every", "timeout"), check(cmd), RefuseCredentials(a, cmd, args))
 	}
 	return root
 }

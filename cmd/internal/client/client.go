@@ -54,7 +54,7 @@ func CallServer(ctx context.Context, a *cli.App, method, path string, in, into a
 	if err != nil {
 		return err
 	}
-	return callServer(ctx, a, method, path, token, in, into)
+	return CallServerAs(ctx, a, method, path, token, in, into)
 }
 
 // readToken returns the token in $SLUICE_TOKEN or of sluice login; empty: there is none.
@@ -86,12 +86,8 @@ func UpgradeTransport(a *cli.App) (base string, t *http.Transport, header http.H
 	return strings.TrimRight(base, "/"), t, header, nil
 }
 
-// CallServerUnauthorised is CallServer without a token.
-func CallServerUnauthorised(ctx context.Context, a *cli.App, method, path string, in, into any) error {
-	return callServer(ctx, a, method, path, "", in, into)
-}
-
-func callServer(ctx context.Context, a *cli.App, method, path, token string, in, into any) error {
+// CallServerAs is CallServer with a token that the caller has; empty: without one.
+func CallServerAs(ctx context.Context, a *cli.App, method, path, token string, in, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
 	defer cancel()
 	var body io.Reader
@@ -308,7 +304,8 @@ func AddServerFlag(a *cli.App, cmd *cobra.Command) {
 // UsesServer reports whether to ask a control plane. A repository or data folder named by a flag takes
 // precedence over $SLUICE_SERVER.
 func UsesServer(a *cli.App) bool {
-	if a.Server == "" && a.Repo == "" && a.Data == "" && a.Database == "" {
+	byFlag := func(value, variable string) bool { return value != "" && value != a.Getenv(variable) }
+	if a.Server == "" && a.Repo == "" && !byFlag(a.Data, "SLUICE_DATA") && !byFlag(a.Database, "SLUICE_DATABASE") {
 		a.Server = a.Getenv("SLUICE_SERVER")
 	}
 	return a.Server != ""

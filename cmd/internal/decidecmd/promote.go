@@ -140,7 +140,7 @@ func pollInterval(a *cli.App, repo *repos.OpenRepository) time.Duration {
 // blockingVerdicts returns in words what blocks a release in a channel, as far as observations are known here.
 func blockingVerdicts(ctx context.Context, a *cli.App, repo *repos.OpenRepository, channel, version string) string {
 	const unknown = "waits for the engine (--server or --data would show for what)"
-	if !client.UsesServer(a) && a.Data == "" {
+	if repos.CheckObserved(a) != nil {
 		return unknown
 	}
 	s, err := repos.FetchStatus(ctx, a, nil, &repo, view.StatusPage{Channel: channel})

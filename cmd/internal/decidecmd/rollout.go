@@ -99,7 +99,7 @@ func skipWave(a *cli.App, cmd *cobra.Command, d edits.SkipWave) (err error) {
 
 // findNextWave returns the wave after the open one, and the sequence of its head.
 func findNextWave(a *cli.App, cmd *cobra.Command, channel string) (wave int, sequence int64, err error) {
-	if !client.UsesServer(a) && a.Data == "" && a.Database == "" {
+	if repos.CheckObserved(a) != nil {
 		return 0, 0, cli.Fail(fmt.Errorf("which wave is open is not known here"),
 			"ask the control plane with --server, or name the wave to open with --wave")
 	}

@@ -38,6 +38,7 @@ channel's head has reached the cells that it is for: with 0, or with 3 if that t
 			case wait:
 				return repos.AwaitRollout(a, cmd, "rollout status", channel, "", timeout)
 			}
+			repos.NoteNotObserved(a)
 			show := func() (string, error) {
 				all, err := repos.FetchRollouts(cmd.Context(), a, cmd, channel)
 				if err != nil {

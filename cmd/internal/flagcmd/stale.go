@@ -8,6 +8,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
 	"github.com/sluice-cd/sluice/cmd/internal/client"
+	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags/announce"
 )
@@ -40,7 +41,11 @@ the features are in the release repository (--repo or $SLUICE_REPO).`,
 					"which release contains which feature is in the release repository: name it with --repo, or "+
 						"set SLUICE_REPO")
 			}
-			if a.Server = server; a.Server != "" {
+			if a.Server = server; a.Server == "" && !repos.NamesStore(a) {
+				return cli.UsageError(cmd, "which releases cells run is not known here: name the control plane with "+
+					"--server, or its store with --data")
+			}
+			if a.Server != "" {
 				status, err := client.FetchServerStatus(cmd.Context(), a, "")
 				if err != nil {
 					return err

@@ -47,6 +47,7 @@ func fetchStatus(a *cli.App, cmd *cobra.Command, channel string) (view.Status, e
 			repo.Close()
 		}
 	}()
+	repos.NoteNotObserved(a)
 	return repos.FetchStatus(cmd.Context(), a, cmd, &repo, view.StatusPage{Channel: channel})
 }
 

@@ -1,11 +1,13 @@
 package lookcmd
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
 	"maps"
 	"path"
+	"slices"
 
 	"github.com/sluice-cd/sluice/cells/agent/render"
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
@@ -25,18 +27,18 @@ func diffRendered(ctx context.Context, a *cli.App, s *edits.Releases, c *release
 	in := s.Desired.Channels[c.Channel].Cells
 	if cell != "" {
 		chosen := s.Desired.Cells[cell]
-		if chosen == nil {
+		switch {
+		case chosen == nil:
 			return cli.Fail(fmt.Errorf("there is no cell %q", cell), "sluice cell list shows them")
+		case chosen.Channel != c.Channel:
+			return cli.Fail(fmt.Errorf("%s is a cell of %s, not of %s", cell, chosen.Channel, c.Channel),
+				"sluice diff %s %s --rendered --cell %s", chosen.Channel, c.To, cell)
 		}
 		in = []*plan.Cell{chosen}
 	}
-	variants, unfit, _ := trial.Variants(&to.Release, in)
-	if why := unfit[cell]; cell != "" && why != nil {
-		return cli.Fail(fmt.Errorf("the values of %s do not fit %s: %s", cell, c.To, why[0]),
-			"edit cells/%s/cell.yaml", cell)
-	}
-	if cell != "" {
-		variants = variants[:1]
+	variants, err := renderedVariants(a, c, in, cell)
+	if err != nil {
+		return err
 	}
 	if more := len(variants) - maxRenderedKinds; more > 0 {
 		a.Stderr.PrintLine("warning: %d of %d kinds of cells are compared; --cell NAME chooses one", maxRenderedKinds,
@@ -79,4 +81,34 @@ func diffRendered(ctx context.Context, a *cli.App, s *edits.Releases, c *release
 		}
 	}
 	return nil
+}
+
+// renderedVariants returns the variants to compare: that of one cell, if cell names it. It tells which cells and
+// profiles are left out, and fails if nothing is left: no difference was found then because none was looked for.
+func renderedVariants(a *cli.App, c *releaseDiff, in []*plan.Cell, cell string) ([]trial.Variant, error) {
+	to := &c.to.Release
+	variants, unfit, bare := trial.Variants(to, trial.FolderOf(c.after, &c.to.StoredRelease).HasRoot(), in)
+	lacking := trial.OwnersLacking(to)
+	switch why := unfit[cell]; {
+	case cell != "" && why != nil:
+		return nil, cli.Fail(fmt.Errorf("the values of %s do not fit %s: %s", cell, c.To, why[0]),
+			"edit cells/%s/cell.yaml", cell)
+	case lacking != "":
+		return nil, cli.Fail(fmt.Errorf("%s of %s is the owner's, and no value of it can be made up", lacking, c.To),
+			"sluice render %s --cell %s --value %s=…", c.To, cmp.Or(cell, "NAME"), lacking)
+	case cell != "":
+		return variants[:1], nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(unfit)) {
+		a.Stderr.PrintLine("warning: %s is left out: its values do not fit %s: %s", name, c.To, unfit[name][0])
+	}
+	for _, p := range bare {
+		a.Stderr.PrintLine("warning: profile %s is left out: no cell has a value for each required parameter, and "+
+			"none could be made up", p)
+	}
+	if len(variants) == 0 {
+		return nil, cli.Fail(fmt.Errorf("%s can't be rendered: no cell of %s has values that fit it", c.To, c.Channel),
+			"sluice render %s --value NAME=…", c.To)
+	}
+	return variants, nil
 }

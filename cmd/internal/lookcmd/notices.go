@@ -18,6 +18,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/reach"
 	"github.com/sluice-cd/sluice/internal/manifest"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // NoticesVerb has the verbs about what people are told.
@@ -120,7 +121,7 @@ func readSubscriptions(ctx context.Context, a *cli.App, cmd *cobra.Command) (*no
 		return nil, err
 	}
 	defer repo.Close()
-	_, files, err := repo.ReadTip(ctx, "sluice init --repo "+repo.Address)
+	_, files, err := repo.ReadTip(ctx, "sluice init --repo "+words.Shell(repo.Address))
 	if err != nil {
 		return nil, err
 	}

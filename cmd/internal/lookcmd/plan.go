@@ -12,6 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
 	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
@@ -54,6 +55,9 @@ from the store in --data DIR; without either, there are none.
 			return a.PrintResult(made, func() {
 				printPlan(a, made)
 				a.PrintNotes(s.Desired.Notes())
+				if file == "" && !repos.NamesStore(a) {
+					a.PrintNotes([]string{view.NotObserved})
+				}
 			})
 		},
 	}

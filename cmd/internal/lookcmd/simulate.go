@@ -105,7 +105,7 @@ func runSimulation(ctx context.Context, a *cli.App, cmd *cobra.Command, in simul
 		return nil, err
 	}
 	defer repo.Close()
-	tip, files, err := repo.ReadTip(ctx, "sluice init --repo "+repo.Address)
+	tip, files, err := repo.ReadTip(ctx, "sluice init --repo "+words.Shell(repo.Address))
 	if err != nil {
 		return nil, err
 	}

@@ -24,12 +24,13 @@ type cutOptions struct {
 	features []string
 	forward  bool
 	message  string
+	wait     string // the channel; empty: it does not wait
 }
 
 func cutVerb(a *cli.App) *cobra.Command {
 	c := cutOptions{}
 	sign, key := false, ""
-	wait, timeout := "", time.Duration(0)
+	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "cut V --from DIR",
 		Short: "Make a release from a kustomize folder",
@@ -51,10 +52,15 @@ profile and with the values of the cells in the repository.`,
 				return cli.UsageError(cmd, "--from, the folder with the kustomization, is missing")
 			}
 			sign = sign || key != ""
-			if err := cutRelease(a, cmd, c, sign, key); err != nil || wait == "" || a.DryRun {
+			if c.wait != "" && !a.DryRun { // before anything is written
+				if err := repos.CheckObserved(a); err != nil {
+					return fmt.Errorf("cut %s: --wait: %w", c.version, err)
+				}
+			}
+			if err := cutRelease(a, cmd, c, sign, key); err != nil || c.wait == "" || a.DryRun {
 				return err
 			}
-			return repos.AwaitRollout(a, cmd, "wait for "+wait, wait, c.version, timeout)
+			return repos.AwaitRollout(a, cmd, "wait for "+c.wait, c.wait, c.version, timeout)
 		},
 	}
 	f := cmd.Flags()
@@ -66,7 +72,8 @@ profile and with the values of the cells in the repository.`,
 	f.StringVarP(&c.message, "message", "m", "", "body of the commit message")
 	f.BoolVar(&sign, "sign", false, "sign the commit with your SSH key (git's user.signingKey, or --key)")
 	f.StringVar(&key, "key", "", "`FILE` with the private SSH key to sign with")
-	f.StringVar(&wait, "wait", "", "then wait until the release is healthy in the cells of `CHANNEL`, as sluice wait does")
+	f.StringVar(&c.wait, "wait", "",
+		"then wait until the release is healthy in the cells of `CHANNEL`, as sluice wait does")
 	cli.AddDurationFlag(f, &timeout, "timeout", 10*time.Minute, "how long --wait waits")
 	client.AddServerFlag(a, cmd)
 	return cmd
@@ -100,6 +107,11 @@ func cutRelease(a *cli.App, cmd *cobra.Command, c cutOptions, sign bool, key str
 	s, err := p.ReadSnapshot(ctx)
 	if err != nil {
 		return repos.DecisionError(d, err)
+	}
+	if c.wait != "" {
+		if _, err := s.Channel(c.wait); err != nil {
+			return repos.DecisionError(d, err)
+		}
 	}
 	if err := tryCut(ctx, a, d, s.Desired); err != nil {
 		return repos.DecisionError(d, err)

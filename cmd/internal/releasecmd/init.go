@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
+	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -84,7 +85,7 @@ func initRepository(a *cli.App, cmd *cobra.Command, k repositoryKind, at repos.L
 	}
 	if files == nil {
 		return cli.Fail(fmt.Errorf("%s: it is a %s already, or another kind of repository", what, k.name),
-			"sluice validate %s, or name another", at.Address)
+			"sluice validate %s, or name another", words.Shell(at.Address))
 	}
 	if a.DryRun {
 		return repos.ShowCommit(a, who, what, k.firstMessage(), nil, files)
@@ -99,7 +100,7 @@ func initRepository(a *cli.App, cmd *cobra.Command, k repositoryKind, at repos.L
 
 func printInit(a *cli.App, k repositoryKind, at repos.Location, commit string) error {
 	return repos.PrintDone(a, edits.Result{Commit: commit, Summary: k.verb + " " + at.Address,
-		Next: fmt.Sprintf(k.next, at.Address)})
+		Next: fmt.Sprintf(k.next, words.Shell(at.Address))})
 }
 
 // initFolder makes a repository in a folder that is empty or does not exist.
@@ -108,8 +109,8 @@ func initFolder(a *cli.App, cmd *cobra.Command, k repositoryKind, at repos.Locat
 	what, dir := k.verb+" "+at.Address, at.Address
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 		return cli.Fail(fmt.Errorf("%s: the folder holds files and is not a git repository", what),
-			"git -C %s init && git -C %s add -A && git -C %s commit, then again; or name an empty folder", dir, dir,
-			dir)
+			"git -C %[1]s init && git -C %[1]s add -A && git -C %[1]s commit, then again; or name an empty folder",
+			words.Shell(dir))
 	}
 	files, err := k.missingFiles(nil, "")
 	if err != nil {

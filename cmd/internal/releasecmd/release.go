@@ -223,7 +223,8 @@ func pruneVerb(a *cli.App) *cobra.Command {
 		Short: "Remove old releases, leaving a tombstone for each",
 		Long: `Removes the folders of old releases in one commit in your name. A tombstone keeps each version from
 being used again. Never removed: the --keep newest releases, what any channel runs or may roll back
-to, what is newer than the oldest head, and what a request, a hotfix or a quarantine names.`,
+to, what is newer than the oldest head, and what a request, a hotfix, a quarantine or a cell's pin
+names.`,
 		Args: cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if keep < 1 {

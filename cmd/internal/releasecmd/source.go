@@ -190,8 +190,11 @@ func (r *sourceReader) listFiles(dir string) (names []string, err error) {
 		return nil, cli.Fail(fmt.Errorf("%s is not a folder", dir), fromHint)
 	}
 	git := func(args ...string) (string, error) { return repos.RunGit(r.ctx, r.app, dir, args...) }
-	if out, err := git("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate"); err == nil &&
-		out != "" {
+	out, err := git("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate")
+	switch {
+	case err != nil && isInWorktree(dir): // a release would have what git ignores: keys, say
+		return nil, err
+	case err == nil && out != "":
 		if err := r.noteOrigin(git); err != nil {
 			return nil, err
 		}
@@ -213,6 +216,23 @@ func (r *sourceReader) listFiles(dir string) (names []string, err error) {
 		return nil
 	})
 	return names, err
+}
+
+// isInWorktree reports whether a folder seems to lie in a worktree, also where git can't be asked.
+func isInWorktree(dir string) bool {
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real
+	}
+	for {
+		if _, err := os.Lstat(filepath.Join(dir, ".git")); err == nil {
+			return true
+		}
+		above := filepath.Dir(dir)
+		if above == dir {
+			return false
+		}
+		dir = above
+	}
 }
 
 // noteOrigin notes the commit of a folder in a worktree, and which files there differ from it.

@@ -19,6 +19,7 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/cleantext"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // AddFlagsRepoFlags adds the flags that name the flags repository.
@@ -65,7 +66,7 @@ const SettingsFile = "sluice.yaml"
 
 // ReadFlags reads the tip of a flags repository.
 func (o *OpenRepository) ReadFlags(ctx context.Context) (*edits.Flags, error) {
-	commit, files, err := o.ReadTip(ctx, "sluice flag init "+o.Address)
+	commit, files, err := o.ReadTip(ctx, "sluice flag init "+words.Shell(o.Address))
 	if err != nil {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
+	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -45,7 +46,12 @@ func RunGit(ctx context.Context, a *cli.App, dir string, args ...string) (string
 		if errors.Is(err, exec.ErrNotFound) {
 			return "", gitrepo.ErrNoGit
 		}
-		return "", fmt.Errorf("git %s: %w: %s", args[0], err, strings.TrimSpace(stderr.String()))
+		said := strings.TrimSpace(stderr.String())
+		err = fmt.Errorf("git %s: %w: %s", args[0], err, said)
+		if at := strings.Index(said, "git config --global --add safe.directory"); at >= 0 { // dubious ownership
+			err = cli.Fail(err, "if you trust that folder: %s", said[at:])
+		}
+		return "", err
 	}
 	return strings.TrimRight(out.String(), "\r\n"), nil
 }
@@ -181,7 +187,8 @@ func CheckWorktree(ctx context.Context, a *cli.App, dir string) error {
 	for line := range strings.Lines(list) {
 		if name, skipped := strings.CutPrefix(strings.TrimSpace(line), "S "); skipped {
 			return cli.Fail(fmt.Errorf("it is a sparse checkout, which lacks files of the branch, such as %s", name),
-				"git -C %s sparse-checkout disable; or name a bare clone or a URL, whose branch is read then", dir)
+				"git -C %s sparse-checkout disable; or name a bare clone or a URL, whose branch is read then",
+				words.Shell(dir))
 		}
 	}
 	return nil

@@ -24,6 +24,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/internal/cleantext"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
+	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -50,11 +51,9 @@ func ReleaseLocation(a *cli.App, address string) Location {
 
 // findReleaseLocation finds the release repository: --repo, $SLUICE_REPO, or the repository around the working folder.
 func findReleaseLocation(ctx context.Context, a *cli.App, cmd *cobra.Command) (Location, error) {
-	if a.Repo == "" {
-		a.Repo = a.Getenv("SLUICE_REPO")
-	}
-	if a.Repo != "" {
-		return withFollowedBranch(a, ctx, ReleaseLocation(a, a.Repo)), nil
+	// a.Repo stays as it is: a flag goes before $SLUICE_SERVER, a variable does not.
+	if named := cmp.Or(a.Repo, a.Getenv("SLUICE_REPO")); named != "" {
+		return withFollowedBranch(a, ctx, ReleaseLocation(a, named)), nil
 	}
 	address, err := enclosingRepository(ctx, a)
 	if err != nil {
@@ -124,7 +123,7 @@ func RecordFollowedBranch(a *cli.App, ctx context.Context, at Location) {
 // returns the clone's origin, which is what the engine reads.
 func enclosingRepository(ctx context.Context, a *cli.App) (address string, err error) {
 	dir, err := RunGit(ctx, a, "", "rev-parse", "--absolute-git-dir")
-	if errors.Is(err, gitrepo.ErrNoGit) {
+	if next, _ := cli.NextStep(err); next != "" || errors.Is(err, gitrepo.ErrNoGit) {
 		return "", err
 	} else if err != nil {
 		return "", nil //nolint:nilerr // outside a repository, git fails
@@ -244,7 +243,7 @@ func mirrorDir(a *cli.App, at Location) (dir string, cleanup func(), err error) 
 
 // ReadReleases reads the releases at the branch's tip.
 func (o *OpenRepository) ReadReleases(ctx context.Context) (*edits.Releases, error) {
-	tip, files, err := o.ReadTip(ctx, "sluice init --repo "+o.Address)
+	tip, files, err := o.ReadTip(ctx, "sluice init --repo "+words.Shell(o.Address))
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
 	"github.com/sluice-cd/sluice/cmd/internal/client"
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
@@ -48,7 +49,14 @@ func FetchRollouts(ctx context.Context, a *cli.App, cmd *cobra.Command, channel 
 
 // AwaitRollout waits as awaitRollout does, and prints the end; what begins its error.
 func AwaitRollout(a *cli.App, cmd *cobra.Command, what, channel, version string, timeout time.Duration) error {
-	p, err := awaitRollout(cmd.Context(), a, cmd, channel, version, timeout)
+	err := CheckObserved(a)
+	if _, wrong := releases.ParseVersion(version); err == nil && version != "" && wrong != nil {
+		err = cli.Fail(wrong, "sluice release list shows the versions that there are")
+	}
+	var p plan.Progress
+	if err == nil {
+		p, err = awaitRollout(cmd.Context(), a, cmd, channel, version, timeout)
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
@@ -85,6 +93,9 @@ func awaitRollout(ctx context.Context, a *cli.App, cmd *cobra.Command, channel, 
 				return p, cli.Fail(fmt.Errorf("%s left %s for %s", channel, seen, p.Release), "sluice why %s", seen)
 			case outcome != "":
 				return p, cli.Fail(fmt.Errorf("%s will not have %s: %s", channel, seen, outcome), "sluice why %s", seen)
+			case isPast(p, seen) && (!client.UsesServer(a) || time.Since(began) > readTime):
+				return p, cli.Fail(fmt.Errorf("%s is past %s: it runs %s", channel, seen, p.Release),
+					"sluice why %s", seen)
 			case waits == "":
 				return p, nil
 			case waits != last:
@@ -135,6 +146,17 @@ func judgeProgress(p plan.Progress, version string) (waits, never string) {
 	}
 	return strings.Join(slices.Compact(reasons), "; "), ""
 }
+
+// isPast reports whether a channel runs a greater release, and no one asked for this one.
+func isPast(p plan.Progress, version string) bool {
+	wanted, err := releases.ParseVersion(version)
+	head, wrong := releases.ParseVersion(p.Release)
+	return err == nil && wrong == nil && wanted.Less(head) &&
+		!slices.ContainsFunc(p.Blocked, func(b channels.Verdict) bool { return b.Release == version })
+}
+
+// readTime is how long a control plane may take to read a commit that nobody announces, such as a request to go back.
+const readTime = 75 * time.Second
 
 // startTime is how long a control plane may take to start while somebody waits for it.
 const startTime = 20 * time.Second

@@ -58,12 +58,18 @@ func OpenStore(ctx context.Context, a *cli.App, log zerolog.Logger) (Store, erro
 
 // MakeStore is OpenStore for a control plane, which makes the store if it is not there.
 func MakeStore(a *cli.App, ctx context.Context, log zerolog.Logger) (Store, error) {
+	if err := RefuseSecondStore(a); err != nil {
+		return nil, err
+	}
 	st, err := openStore(a, ctx, log)
 	if err != nil {
 		return nil, err
 	}
-	if err := markStore(a); err != nil {
-		return nil, errors.Join(err, st.Close())
+	if a.Database != "" {
+		mark := "The store of the control plane that uses this folder is in PostgreSQL.\n"
+		if err := os.WriteFile(filepath.Join(a.Data, elsewhereFile), []byte(mark), 0o600); err != nil {
+			return nil, errors.Join(err, st.Close())
+		}
 	}
 	return st, nil
 }
@@ -71,15 +77,15 @@ func MakeStore(a *cli.App, ctx context.Context, log zerolog.Logger) (Store, erro
 // elsewhereFile says, in --data, that the store of the control plane that uses the folder is in PostgreSQL.
 const elsewhereFile = "store-in-postgresql"
 
-func markStore(a *cli.App) error {
+// RefuseSecondStore refuses to make a store in --data beside the one in PostgreSQL: it would be empty or outdated, with
+// tokens that were removed since.
+func RefuseSecondStore(a *cli.App) error {
 	file := filepath.Join(a.Data, elsewhereFile)
-	if a.Database == "" {
-		if err := os.Remove(file); !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		return nil
+	if _, err := os.Stat(file); a.Database != "" || err != nil {
+		return nil //nolint:nilerr // the mark is not there
 	}
-	return os.WriteFile(file, []byte("The store of the control plane that uses this folder is in PostgreSQL.\n"), 0o600)
+	return cli.Fail(fmt.Errorf("the control plane that uses %s keeps its store in PostgreSQL", a.Data),
+		"name its database with --database; to leave PostgreSQL for a store in the folder, remove %s first", file)
 }
 
 // CheckStore refuses --data where no control plane keeps its store.
@@ -184,8 +190,31 @@ func DecideView(ctx context.Context, a *cli.App, repo *OpenRepository) (*view.Vi
 	if err != nil {
 		return nil, err
 	}
-	return &view.View{Desired: s.Desired, Observed: &observed,
+	return &view.View{Desired: s.Desired, Observed: &observed, NotObserved: !NamesStore(a),
 		Plan: plan.Make(s.Desired, &observed, time.Now().UTC())}, nil
+}
+
+// NamesStore reports whether the command line or the environment names a store.
+func NamesStore(a *cli.App) bool { return a.Data != "" || a.Database != "" }
+
+// CheckObserved refuses what only observations answer where neither a control plane nor a store is named. A control
+// plane in the environment counts beside --repo, which says where to commit.
+func CheckObserved(a *cli.App) error {
+	if client.UsesServer(a) || NamesStore(a) {
+		return nil
+	}
+	if a.Server = a.Getenv("SLUICE_SERVER"); a.Server != "" {
+		return nil
+	}
+	return cli.Fail(errors.New("what cells run is not known here"),
+		"ask the control plane with --server, or name its store with --data or --database")
+}
+
+// NoteNotObserved says beside what is shown that nothing is known of cells, if that is so.
+func NoteNotObserved(a *cli.App) {
+	if !client.UsesServer(a) && !NamesStore(a) {
+		a.PrintNotes([]string{view.NotObserved})
+	}
 }
 
 // LocalView is DecideView for the release repository that the command line names. all reads every release.
@@ -247,7 +276,7 @@ func LoadObserved(ctx context.Context, a *cli.App) (o plan.Observed, err error) 
 
 // ReadStore calls read with the store that --data or --database names, if there is one: reading makes no store.
 func ReadStore(ctx context.Context, a *cli.App, read func(Store) error) error {
-	if a.Data == "" && a.Database == "" {
+	if !NamesStore(a) {
 		return nil
 	}
 	st, err := OpenStore(ctx, a, a.Logger())

@@ -105,6 +105,9 @@ A database (--database) is restored with its own tools.`,
 				return fmt.Errorf("restore: %w", err)
 			}
 			defer func() { err = errors.Join(err, release()) }()
+			if err := repos.RefuseSecondStore(a); err != nil {
+				return fmt.Errorf("restore: %w", err)
+			}
 			file := filepath.Join(a.Data, repos.StoreFile)
 			r, err := restoreStore(cmd.Context(), file, from, time.Now())
 			if err != nil {

@@ -31,12 +31,15 @@ const (
 
 // Check renders a release in all its variants, and returns what is wrong with it there.
 func (r *Renderer) Check(ctx context.Context, release *Release, d *plan.Desired) ([]releases.Fault, error) {
-	variants, unfit, bare := Variants(&release.Release, allCells(d))
+	variants, unfit, bare := Variants(&release.Release, release.HasRoot(), allCells(d))
 	manifestFile := path.Join(release.Dir, "release.yaml")
 	warn := func(code manifest.FaultCode, format string, args ...any) releases.Fault {
 		return releases.Fault{File: manifestFile, Code: code, Warning: true, Message: fmt.Sprintf(format, args...)}
 	}
 	var faults []releases.Fault
+	if !wasHead(d, release.Digest) {
+		faults = releases.CheckEmpty(release.Files, release.Version)
+	}
 	if names := slices.Sorted(maps.Keys(unfit)); len(names) > 0 {
 		faults = append(faults, warn(manifest.WrongValue, "can't be granted to %s as their values are: %s: %s",
 			shorten(names), names[0], strings.Join(unfit[names[0]], "; ")))
@@ -120,6 +123,16 @@ func current(d *plan.Desired) (found []*plan.Release) {
 	return found
 }
 
+// wasHead reports whether any channel ever ran the release.
+func wasHead(d *plan.Desired, digest releases.Digest) bool {
+	for _, c := range d.Channels {
+		if slices.ContainsFunc(c.History, func(h plan.EffectiveHead) bool { return h.Digest == digest }) {
+			return true
+		}
+	}
+	return false
+}
+
 func allCells(d *plan.Desired) (all []*plan.Cell) {
 	for _, name := range d.Order {
 		all = append(all, d.Channels[name].Cells...)
@@ -155,10 +168,12 @@ func movingImages(manifests []byte) []string {
 	found := map[string]bool{}
 	documents := yaml.NewDecoder(strings.NewReader(string(manifests)))
 	for {
-		var doc map[string]any
-		if documents.Decode(&doc) != nil {
+		var node yaml.Node
+		if documents.Decode(&node) != nil {
 			break // the end: the renderer wrote the text
 		}
+		var doc map[string]any
+		_ = node.Decode(&doc) // of what is no object, nothing is read
 		if kind := doc["kind"]; kind != "ConfigMap" && kind != "Secret" && kind != "CustomResourceDefinition" {
 			findImages(doc, found)
 		}

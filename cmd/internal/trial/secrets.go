@@ -22,6 +22,10 @@ func plainSecrets(manifests []byte, texts []string) []string {
 	found := map[string]bool{}
 	documents := yaml.NewDecoder(strings.NewReader(string(manifests)))
 	for {
+		var node yaml.Node
+		if documents.Decode(&node) != nil {
+			break // the end: the renderer wrote the text
+		}
 		var doc struct {
 			APIVersion string `yaml:"apiVersion"`
 			Kind       string `yaml:"kind"`
@@ -32,9 +36,7 @@ func plainSecrets(manifests []byte, texts []string) []string {
 			Data       map[string]any `yaml:"data"`
 			StringData map[string]any `yaml:"stringData"`
 		}
-		if documents.Decode(&doc) != nil {
-			break // the end: the renderer wrote the text
-		}
+		_ = node.Decode(&doc) // of an object whose data are of another kind, the rest is read
 		if doc.APIVersion != "v1" || doc.Kind != "Secret" || doc.Metadata.Annotations[plainAnnotation] == "allowed" {
 			continue
 		}

@@ -15,7 +15,15 @@ func TestPlainSecrets(t *testing.T) {
 	in64 := func(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) }
 	value := "ENC[AES256_GCM,data:eA==,iv:eA==,tag:eA==,type:str]"
 	file := `{"data": "` + value + `", "sops": {"mac": "` + value + `"}}`
-	text := fmt.Sprintf(`apiVersion: v1
+	text := fmt.Sprintf(`apiVersion: example.com/v1
+kind: Odd
+metadata: {name: odd, annotations: {n: 1}}
+data: [a]
+stringData: x
+---
+[no, object]
+---
+apiVersion: v1
 kind: Secret
 metadata: {name: plain}
 data: {a: %s, empty: "", odd: not-base64, none: }

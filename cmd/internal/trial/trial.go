@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/disk"
@@ -94,6 +95,14 @@ func (p packer) Open(context.Context, releases.Digest) (io.ReadCloser, error) {
 
 // Remove can do nothing: the files themselves have another digest than the release.
 func (p packer) Remove(releases.Digest) error { return errors.New("its files were changed meanwhile") }
+
+// HasRoot reports whether the release's own folder has a kustomization, and not only those of its profiles.
+func (r *Release) HasRoot() bool {
+	entries, err := fs.ReadDir(r.Files, r.Dir)
+	return err == nil && slices.ContainsFunc(entries, func(e fs.DirEntry) bool {
+		return releases.IsKustomization(e.Name())
+	})
+}
 
 // FolderOf returns a release in its folder of a repository.
 func FolderOf(files fs.FS, r *releases.StoredRelease) *Release {

@@ -32,7 +32,7 @@ func TestVariants(t *testing.T) {
 		cell("bad", "", map[string]any{"domain": "a.example", "n": "x"}), cell("odd", "large", a),
 		cell("none", "", nil),
 	}
-	variants, unfit, bare := Variants(r, all)
+	variants, unfit, bare := Variants(r, true, all)
 	var got []string
 	for _, v := range variants {
 		got = append(got, fmt.Sprint(v.Profile, v.Values, v.Own, v.Cells))
@@ -50,15 +50,23 @@ func TestVariants(t *testing.T) {
 		t.Error(diff, bare)
 	}
 	r.Parameters["domain"] = releases.Parameter{Type: "string", Required: true, Pattern: `x{40}`}
-	if variants, _, bare := Variants(r, nil); len(variants) > 0 || len(bare) != 2 {
+	if variants, _, bare := Variants(r, true, nil); len(variants) > 0 || len(bare) != 2 {
 		t.Errorf("no value can be made up: %v %v", variants, bare)
+	}
+	small := &releases.Release{Profiles: map[string]string{"small": "small"}}
+	for root, want := range map[bool]int{true: 2, false: 1} { // the folder itself is the profile of who names none
+		if variants, _, bare := Variants(small, root, nil); len(variants) != want || bare != nil {
+			t.Errorf("with a kustomization at the root (%v): %v %v", root, variants, bare)
+		}
 	}
 }
 
 // Images without a digest are found wherever containers are, in custom resources too; text that looks like them is not.
 func TestMovingImages(t *testing.T) {
 	digest := "@sha256:" + strings.Repeat("a", 64)
-	got := movingImages([]byte(`kind: Deployment
+	got := movingImages([]byte(`[no, object]
+---
+kind: Deployment
 spec: {template: {spec: {containers: [{image: a:1}, {image: a:1}, {image: "b` + digest + `"}], initContainers: [{image: c}]}}}
 ---
 kind: CronJob

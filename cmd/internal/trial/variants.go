@@ -18,11 +18,14 @@ type Variant struct {
 }
 
 // Variants returns the ways in which cells render a release: each profile with the values of each cell that can take
-// it, once. A profile that no such cell has is rendered with the defaults. unfit are the cells that can't take the
+// it, once. A profile that no such cell has is rendered with the defaults; so is the release's own folder, if it has a
+// kustomization (hasRoot), since that is the profile of cells that name none. unfit are the cells that can't take the
 // release as their values are, with the reasons; bare are the profiles that can't be rendered without a cell's values.
-func Variants(r *releases.Release, all []*plan.Cell) (variants []Variant, unfit map[string][]string, bare []string) {
+func Variants(r *releases.Release, hasRoot bool, all []*plan.Cell) (variants []Variant, unfit map[string][]string,
+	bare []string) {
 	unfit = map[string][]string{}
-	own, complete := standIns(r, true)
+	own, lacking := standIns(r, true)
+	complete := lacking == ""
 	byKey := map[string]int{}
 	done := map[string]bool{} // profiles with a variant
 	for _, c := range all {
@@ -50,15 +53,15 @@ func Variants(r *releases.Release, all []*plan.Cell) (variants []Variant, unfit 
 		}
 		variants[i].Cells = append(variants[i].Cells, c.Name)
 	}
-	values, known := standIns(r, false)
+	values, unknown := standIns(r, false)
 	profiles := slices.Sorted(maps.Keys(r.Profiles))
-	if _, ok := r.Profile(""); ok && !slices.Contains(profiles, "default") && len(profiles) == 0 {
-		profiles = []string{"default"}
+	if !slices.Contains(profiles, "default") && (hasRoot || len(profiles) == 0) {
+		profiles = append(profiles, "default")
 	}
 	for _, p := range profiles {
 		switch {
 		case done[p]:
-		case !known || !complete:
+		case unknown != "" || !complete:
 			bare = append(bare, p)
 		default:
 			variants = append(variants, Variant{Profile: p, Values: values, Own: own})
@@ -83,22 +86,29 @@ func profileName(p string) string {
 	return p
 }
 
-// standIns returns made-up values of the required parameters that cells' owners set, or that the repository does; false
-// if there is none that one of them takes.
-func standIns(r *releases.Release, owners bool) (values map[string]any, ok bool) {
+// OwnersLacking returns a parameter that cells' owners have to set and for which no value can be made up; empty: none.
+func OwnersLacking(r *releases.Release) string {
+	_, lacking := standIns(r, true)
+	return lacking
+}
+
+// standIns returns made-up values of the required parameters that cells' owners set, or that the repository does, or
+// the first of these parameters that takes none.
+func standIns(r *releases.Release, owners bool) (values map[string]any, lacking string) {
 	values = map[string]any{}
-	for name, p := range r.Parameters {
+	for _, name := range slices.Sorted(maps.Keys(r.Parameters)) {
+		p := r.Parameters[name]
 		if !p.Required || (p.Owner == releases.OwnerCell) != owners {
 			continue
 		}
 		v := p.StandIn()
 		if v == nil {
-			return nil, false
+			return nil, name
 		}
 		values[name] = v
 	}
 	if len(values) == 0 {
-		return nil, true
+		return nil, ""
 	}
-	return values, true
+	return values, ""
 }
