@@ -60,7 +60,7 @@ func (l *Ledger) ReadHeads(c *manifest.Cache, files fs.FS) map[string]*Head {
 			continue
 		}
 		signers, ok := delegatedRole(l.Targets.targets, ChannelRole(channel))
-		if ok && signers.count(found.file).Held() {
+		if ok && countSignatures(signers, found.file).Held() {
 			heads[channel] = found.head
 		}
 	}
