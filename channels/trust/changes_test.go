@@ -28,7 +28,7 @@ func TestChanges(t *testing.T) {
 		{"ada", func(d *trust.Draft) error {
 			_, err := d.List(release(t, "2.0.0", "dedicated"))
 			return err
-		}, []string{"2.0.0 may run in dedicated: sha256:"}},
+		}, []string{"it counts until 2027-11-23", "2.0.0 may run in dedicated: sha256:"}},
 		{"ada", func(d *trust.Draft) error {
 			_, err := d.Revoke(release(t, "1.0.0").Version, "it leaks")
 			return err
@@ -65,6 +65,32 @@ func TestChanges(t *testing.T) {
 	}
 	if lines := f.read().Changes(f.read().Releases); len(lines) > 0 {
 		t.Errorf("what counts changes %q", lines)
+	}
+}
+
+// Nobody signs for longer than a year what another signer made.
+func TestSignedForTooLong(t *testing.T) {
+	for _, file := range []string{"trust/2.root.json", "trust/2.targets.json", "trust/2.releases.json"} {
+		for expires, want := range map[string]string{"2027-11-29T00:00:00Z": "", "2099-01-01T00:00:00Z": "for 365 days"} {
+			f := founded(t)
+			f.edit(t, "ada", func(d *trust.Draft) error { return d.Rotate(trust.Rotation{}) })
+			f[file] = alter(t, f[file], func(file map[string]any) {
+				file["signed"].(map[string]any)["expires"] = expires //nolint:forcetypeassert // TUF's form
+			})
+			if file == "trust/2.root.json" {
+				f[file] = signAgain[metadata.RootType](t, f[file], "ada")
+			} else {
+				f[file] = signAgain[metadata.TargetsType](t, f[file], "ada")
+			}
+			d, err := trust.NewDraft(f.read(), now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = d.Sign(trusttest.Signer("grace"))
+			if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+				t.Errorf("%s until %s: %v", file, expires, err)
+			}
+		}
 	}
 }
 

@@ -201,9 +201,13 @@ func (l *Ledger) InForce() (files []*File) {
 	return append(files, l.lists()...)
 }
 
-// Expiring says which of the files in force expire within a few weeks, or did, and what to do.
+// Expiring says which of the files in force expire within a few weeks, or did, or hardly ever will, and what to do.
 func (l *Ledger) Expiring(now time.Time) (notes []string) {
 	for _, f := range l.InForce() {
+		if isTooLong(f.Expires, now) {
+			notes = append(notes, fmt.Sprintf("trust: %s counts until %s, which is longer than people sign for: sluice trust rotate",
+				f.Path, words.FormatTime(f.Expires)))
+		}
 		if f.IsExpiring(now) {
 			stops := "nothing new runs"
 			if f == l.Flags {
