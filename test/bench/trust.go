@@ -63,7 +63,7 @@ func serveTrust(channel string, now time.Time) (s servedTrust, err error) {
 		if i == 0 {
 			have = 0
 		}
-		if s.answers[i], err = json.Marshal(s.published.Bundle(channel, have)); err != nil {
+		if s.answers[i], err = json.Marshal(s.published.Bundle(channel, have, "")); err != nil {
 			return s, err
 		}
 	}
@@ -133,7 +133,7 @@ func measureTrust(_ context.Context, dir string) ([]figures.Row, error) {
 		return nil, err
 	}
 	answer, err := figures.TimeRuns(1000, func(int) error {
-		_, err := json.Marshal(served.published.Bundle(channel, 1))
+		_, err := json.Marshal(served.published.Bundle(channel, 1, ""))
 		return err
 	})
 	if err != nil {
