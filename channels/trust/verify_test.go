@@ -28,17 +28,23 @@ func version(t *testing.T, text string) releases.Version {
 // take does what a cell does before it renders.
 func take(t *testing.T, s trust.State, b trust.Bundle, at time.Time) (trust.State, error) {
 	t.Helper()
+	_, s, err := takeTrusted(t, s, b, at)
+	return s, err
+}
+
+func takeTrusted(t *testing.T, s trust.State, b trust.Bundle, at time.Time) (*trust.Trusted, trust.State, error) {
+	t.Helper()
 	trusted, s, err := trust.Verify(s, b, trusttest.Channel, at)
 	if err != nil {
-		return s, err
+		return nil, s, err
 	}
 	if err := trusted.Check(version(t, trusttest.Version), trusttest.Digest()); err != nil {
-		return s, err
+		return nil, s, err
 	}
 	if trusted.Head != trusttest.Digest() {
-		return s, errors.New("the head is another release")
+		return nil, s, errors.New("the head is another release")
 	}
-	return s, nil
+	return trusted, s, nil
 }
 
 func repository(t *testing.T) *trusttest.Repository {
@@ -71,7 +77,10 @@ func TestCorpus(t *testing.T) {
 	for _, c := range corpus {
 		s, err := trust.State{Root: c.Root}, error(nil)
 		for _, b := range c.Told {
-			s, err = take(t, s, b, now)
+			var trusted *trust.Trusted
+			if trusted, s, err = takeTrusted(t, s, b, now); err == nil {
+				err = c.Allows(trusted)
+			}
 		}
 		if want := c.Valid && !c.Stricter; want != (err == nil) {
 			t.Errorf("%s: valid %v, got %v", c.Name, want, err)
@@ -209,6 +218,42 @@ func TestT4ExpiredAndUnreachable(t *testing.T) {
 	}
 	if _, err := take(t, s, b, now.Add(-365*24*time.Hour)); err != nil {
 		t.Errorf("a clock that is a year behind refuses what is signed: %v", err)
+	}
+}
+
+// T6: each file is held to the instant of the verification, and none to the machine's clock: up to its end all are good,
+// and after it the one is not, also where its bytes were verified before.
+func TestT6OneInstant(t *testing.T) {
+	for _, role := range trusttest.Roles() {
+		r := repository(t)
+		end := now.Add(time.Hour)
+		d := r.Roles[role]
+		switch role {
+		case trust.RoleRoot:
+			d = r.Rotate()
+		case trust.RoleTimestamp:
+			d = r.Timestamp
+		case trust.RoleSnapshot:
+			d = r.Snapshot
+		}
+		d.Signed["expires"] = end.Format(time.RFC3339)
+		b := bundle(t, r)
+		m, s := new(trust.Verifier), trust.State{Root: b.Roots[0]}
+		for _, at := range []time.Time{now, end} {
+			trusted, next, err := m.Verify(s, b, trusttest.Channel, at)
+			if s = next; err != nil || !trusted.Until.Equal(end) {
+				t.Fatalf("%s at %s: %v", role, at, err)
+			}
+		}
+		for name, m := range map[string]*trust.Verifier{"known": m, "new": {}} {
+			_, _, err := m.Verify(s, b, trusttest.Channel, end.Add(time.Second))
+			if !errors.Is(err, trust.ErrExpired) || !strings.Contains(err.Error(), role) {
+				t.Errorf("%s, %s, a second after its end: %v", role, name, err)
+			}
+			if _, _, err := m.Verify(s, b, trusttest.Channel, now); err != nil {
+				t.Errorf("%s, %s, at an instant before: %v", role, name, err)
+			}
+		}
 	}
 }
 

@@ -126,7 +126,13 @@ func TestT1Corpus(t *testing.T) {
 			if i == 0 {
 				b.Roots = append([][]byte{c.Root}, b.Roots...)
 			}
-			err = k.Admit(head(), "", b, now)
+			if err = k.Admit(head(), "", b, now); err != nil || !c.Flags {
+				continue
+			}
+			var parts []trust.Part
+			if parts, _, err = k.FlagParts(trusttest.Channel, b, now); err == nil {
+				err = c.Allows(&trust.Trusted{FlagsSigned: true, Parts: parts})
+			}
 		}
 		if want := c.Valid && !c.Stricter; want != (err == nil) {
 			t.Errorf("%s: valid %v, got %v", c.Name, want, err)
