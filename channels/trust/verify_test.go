@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -253,6 +254,47 @@ func TestT6OneInstant(t *testing.T) {
 			if _, _, err := m.Verify(s, b, trusttest.Channel, now); err != nil {
 				t.Errorf("%s, %s, at an instant before: %v", role, name, err)
 			}
+		}
+	}
+}
+
+// What a cell kept proves what it runs, whatever the control plane served since; and it proves nothing else.
+func TestProve(t *testing.T) {
+	r := repository(t)
+	b := bundle(t, r)
+	s, err := take(t, trust.State{Root: b.Roots[0]}, b, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Renew()
+	r.Roles[trust.RoleReleases].Signed["version"] = trusttest.FirstVersion - 1
+	if s, err = take(t, s, bundle(t, r), now); err == nil || bytes.Equal(s.Timestamp, b.Timestamp) {
+		t.Fatal("older files were taken, or no newer timestamp", err)
+	}
+	v := version(t, trusttest.Version)
+	if err := s.Prove(trusttest.Channel, v, trusttest.Digest(), now); err != nil {
+		t.Error(err)
+	}
+	if s.Prove(trusttest.Channel, v, releases.DigestBytes(nil), now) == nil ||
+		s.Prove("other", v, trusttest.Digest(), now) == nil {
+		t.Error("other bytes, or another channel, are proven")
+	}
+	if err := s.Prove(trusttest.Channel, v, trusttest.Digest(), now.Add(400*24*time.Hour)); !errors.Is(err, trust.ErrExpired) {
+		t.Errorf("after a year: %v", err)
+	}
+	for _, role := range []string{trust.RoleTargets, trust.RoleReleases} {
+		r := repository(t)
+		r.Roles[role].By = []string{"ada", "engine"}
+		forged := bundle(t, r)
+		s := trust.State{Root: b.Roots[0], Roles: maps.Clone(b.Roles)}
+		s.Roles[role] = forged.Roles[role]
+		if err := s.Prove(trusttest.Channel, v, trusttest.Digest(), now); err == nil ||
+			!strings.Contains(err.Error(), "1 of 2 signatures: ada") {
+			t.Errorf("%s: %v", role, err)
+		}
+		delete(s.Roles, role)
+		if s.Prove(trusttest.Channel, v, trusttest.Digest(), now) == nil {
+			t.Errorf("%s is missing", role)
 		}
 	}
 }
