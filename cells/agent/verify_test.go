@@ -229,7 +229,9 @@ func pad(r *trusttest.Repository, size int) {
 // signed release's parameters bound them.
 func sendOtherValues(t *testing.T, p *controlPlane, dir string, good cells.Assignment, sequence *int64) {
 	t.Helper()
-	for _, values := range []map[string]any{{"colour": "blue"}, {"image": "evil"}, {"replicas": "many"}, {"secret": "theirs"}} {
+	for _, values := range []map[string]any{{"colour": "blue"}, {"image": "evil"}, {"replicas": "many"},
+		{"secret": "theirs"}} {
+
 		a := good
 		*sequence++
 		a.Sequence, a.Values = *sequence, values

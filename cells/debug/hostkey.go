@@ -33,8 +33,8 @@ func (h HostKey) Open(cell string, identity ed25519.PublicKey, request string) (
 	return key, nil
 }
 
-// Fingerprint returns the fingerprint of a cell's identity key, as ssh-keygen -l prints those of SSH keys. The owner tells
-// it to the person, who need not take the release repository's word for the cell's key then.
+// Fingerprint returns the fingerprint of a cell's identity key, as ssh-keygen -l prints those of SSH keys. The owner
+// tells it to the person, who need not take the release repository's word for the cell's key then.
 func Fingerprint(identity ed25519.PublicKey) string {
 	key, err := ssh.NewPublicKey(identity)
 	if err != nil {

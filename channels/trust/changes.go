@@ -22,7 +22,8 @@ func (l *Ledger) Changes(f *File) (lines []string) {
 	if l == nil {
 		l = &Ledger{}
 	}
-	was := map[string]*File{RoleRoot: l.Root(), RoleTargets: l.Targets, RoleReleases: l.Releases, RoleFlags: l.Flags}[f.Role]
+	was := map[string]*File{RoleRoot: l.Root(), RoleTargets: l.Targets, RoleReleases: l.Releases,
+		RoleFlags: l.Flags}[f.Role]
 	if was == nil || was.Digest != f.Digest {
 		lines = append(lines, "it counts until "+words.FormatTime(f.Expires))
 	}

@@ -71,7 +71,9 @@ func TestChanges(t *testing.T) {
 // Nobody signs for longer than a year what another signer made.
 func TestSignedForTooLong(t *testing.T) {
 	for _, file := range []string{"trust/2.root.json", "trust/2.targets.json", "trust/2.releases.json"} {
-		for expires, want := range map[string]string{"2027-11-29T00:00:00Z": "", "2099-01-01T00:00:00Z": "for 365 days"} {
+		for expires, want := range map[string]string{"2027-11-29T00:00:00Z": "",
+			"2099-01-01T00:00:00Z": "for 365 days"} {
+
 			f := founded(t)
 			f.edit(t, "ada", func(d *trust.Draft) error { return d.Rotate(trust.Rotation{}) })
 			f[file] = alter(t, f[file], func(file map[string]any) {
@@ -146,8 +148,8 @@ func TestNobodysFiles(t *testing.T) {
 	}
 }
 
-// R48: of a role's files only some are read. Made-up numbers above the file that counts do not hide it, and the newest of
-// more files than are read is not taken for the newest of all.
+// R48: of a role's files only some are read. Made-up numbers above the file that counts do not hide it, and the newest
+// of more files than are read is not taken for the newest of all.
 func TestManyFiles(t *testing.T) {
 	list := func(f tree, n int, by ...string) {
 		data := alter(t, f["trust/1.releases.json"], setVersion(n))

@@ -203,7 +203,8 @@ func splitField(field string) (parts []string) {
 	part, depth := "", 0
 	end := func() {
 		switch inner, bracketed := strings.CutPrefix(part, "["); {
-		case bracketed && strings.Contains(inner, "="), part == "-", part != "" && strings.Trim(part, "0123456789") == "":
+		case bracketed && strings.Contains(inner, "="), part == "-",
+			part != "" && strings.Trim(part, "0123456789") == "":
 			part = anyEntry
 		case bracketed:
 			part = strings.TrimSuffix(inner, "]")

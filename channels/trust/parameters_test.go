@@ -78,7 +78,8 @@ func TestParametersThatDecideWhatRuns(t *testing.T) {
 			"- source: {kind: ConfigMap, name: web, fieldPath: data.other}\n  " + image, ""},
 		"a circle": {"replacements:\n- source: {kind: ConfigMap, fieldPath: data.x}\n" +
 			"  targets: [{select: {kind: ConfigMap}, fieldPaths: [data.x]}]\n", ""},
-		"too many": {"replacements:\n" + strings.Repeat("- source: {kind: Pod}\n  "+image, 1001), "more than 1000 replacements"},
+		"too many": {"replacements:\n" + strings.Repeat("- source: {kind: Pod}\n  "+image, 1001),
+			"more than 1000 replacements"},
 	} {
 		files := fstest.MapFS{"releases/1.0.0/kustomization.yaml": file(c.text)}
 		faults := trust.CheckParameters(files, "releases/1.0.0", map[string]releases.Parameter{"x": open})

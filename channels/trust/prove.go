@@ -8,8 +8,8 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Prove says why the signers' files of a state do not prove that they allowed a release at an instant; nil: they do. What
-// the engine signs is no part of it: whoever runs the control plane replaces that, and could spoil the proof.
+// Prove says why the signers' files of a state do not prove that they allowed a release at an instant; nil: they do.
+// What the engine signs is no part of it: whoever runs the control plane replaces that, and could spoil the proof.
 func (s State) Prove(channel string, v releases.Version, digest releases.Digest, at time.Time) error {
 	files, err := s.Files(channel)
 	if err != nil {

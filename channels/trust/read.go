@@ -49,7 +49,8 @@ func Read(c *manifest.Cache, files fs.FS) *Ledger {
 }
 
 // What is read of each role, from the lowest version on. Numbers above the one that counts are anybody's to use: they
-// must neither hide it nor cost much. Roots stay, each leading to the next; of the others, what newer ones replaced goes.
+// must neither hide it nor cost much. Roots stay, each leading to the next; of the others, what newer ones replaced
+// goes.
 const (
 	maxRoots = 1024
 	maxLists = 16
@@ -132,7 +133,7 @@ type reader struct {
 	byRole     map[string][]*File
 	faults     []manifest.Fault
 	unread     map[string]bool // roles of which there are more files than are read
-	unreadRoot int64           // lowest version of a root that can't be read: from there on none counts; 0: all can be read
+	unreadRoot int64           // lowest version of a root that can't be read: from there on none counts; 0: all can
 }
 
 func (r *reader) fault(file string, code manifest.FaultCode, format string, args ...any) {
@@ -307,8 +308,8 @@ func (r *reader) judgeTargets(l *Ledger, name string, signers role) (counts *Fil
 			l.Waiting, waits = append(l.Waiting, f), true
 		}
 	}
-	if r.unread[name] && counts != nil && counts == files[len(files)-1] { // the newest of those that are not read may count
-		return nil
+	if r.unread[name] && counts != nil && counts == files[len(files)-1] {
+		return nil // the newest of those that are not read may count
 	}
 	return counts
 }

@@ -17,7 +17,9 @@ import (
 // Sign signs everything that the signer may sign, lacks signatures, and has none of theirs. It returns which files.
 func (d *Draft) Sign(by Signer) (signed []string, err error) {
 	key := Key{Public: by.Public}
-	add := func(role string, version int64, payload any, expires time.Time, all *[]metadata.Signature, id string) error {
+	add := func(role string, version int64, payload any, expires time.Time, all *[]metadata.Signature,
+		id string) error {
+
 		if id == "" || slices.ContainsFunc(*all, func(s metadata.Signature) bool { return s.KeyID == id }) {
 			return nil
 		}

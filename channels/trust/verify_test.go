@@ -222,8 +222,8 @@ func TestT4ExpiredAndUnreachable(t *testing.T) {
 	}
 }
 
-// T6: each file is held to the instant of the verification, and none to the machine's clock: up to its end all are good,
-// and after it the one is not, also where its bytes were verified before.
+// T6: each file is held to the instant of the verification, and none to the machine's clock: up to its end all are
+// good, and after it the one is not, also where its bytes were verified before.
 func TestT6OneInstant(t *testing.T) {
 	for _, role := range trusttest.Roles() {
 		r := repository(t)
@@ -279,7 +279,8 @@ func TestProve(t *testing.T) {
 		s.Prove("other", v, trusttest.Digest(), now) == nil {
 		t.Error("other bytes, or another channel, are proven")
 	}
-	if err := s.Prove(trusttest.Channel, v, trusttest.Digest(), now.Add(400*24*time.Hour)); !errors.Is(err, trust.ErrExpired) {
+	err = s.Prove(trusttest.Channel, v, trusttest.Digest(), now.Add(400*24*time.Hour))
+	if !errors.Is(err, trust.ErrExpired) {
 		t.Errorf("after a year: %v", err)
 	}
 	for _, role := range []string{trust.RoleTargets, trust.RoleReleases} {

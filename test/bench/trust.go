@@ -86,8 +86,8 @@ func measureProof(served servedTrust, kept trust.State, channel string, now time
 	})
 }
 
-// measureTrustMemory returns by how many MB the heap of an agent grows that verifies: the files as they are kept, and what
-// the last verification remembers of them.
+// measureTrustMemory returns by how many MB the heap of an agent grows that verifies: the files as they are kept, and
+// what the last verification remembers of them.
 func measureTrustMemory(served servedTrust, a *cells.Assignment, dir string, now time.Time) (float64, error) {
 	heap := func() float64 {
 		runtime.GC()

@@ -146,8 +146,8 @@ func (i *Inbox) turn(ctx context.Context, now time.Time) time.Duration {
 	return wait
 }
 
-// await calls what waits for the control plane, for a while. Meanwhile what is known of signers holds: the end of a key's
-// time does not wait for an answer.
+// await calls what waits for the control plane, for a while. Meanwhile what is known of signers holds: the end of a
+// key's time does not wait for an answer.
 func (i *Inbox) await(ctx context.Context, call func(context.Context)) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()

@@ -57,8 +57,8 @@ func (v *vouching) check(r *debug.Request, now time.Time) (by string, err error)
 	return r.Person, v.signers.Keys.Check(r.Person, r.Key, now)
 }
 
-// holdToKnown ends what signers vouch for no more, by what they said last: requests are denied, and sessions end (D2). It
-// returns for how long that is good for what goes on; 0: nothing does.
+// holdToKnown ends what signers vouch for no more, by what they said last: requests are denied, and sessions end (D2).
+// It returns for how long that is good for what goes on; 0: nothing does.
 func (i *Inbox) holdToKnown(now time.Time) (within time.Duration) {
 	if i.vouching.ask == nil {
 		return 0

@@ -140,14 +140,15 @@ func TestT1Corpus(t *testing.T) {
 	}
 }
 
-// A cell whose root of trust is far from the first one begins with it, and not with the oldest roots that one answer has.
+// A cell whose root of trust is far from the first one begins with it, and not with the oldest roots.
 func TestPinnedFarFromTheFirstRoot(t *testing.T) {
 	r := honest(t)
 	for range trust.MaxRotations + 9 {
 		r.Rotate()
 	}
 	told := bundle(t, r)
-	p := &trust.Published{Ledger: &trust.Ledger{}, Served: &trust.Served{Timestamp: told.Timestamp, Snapshot: told.Snapshot}}
+	p := &trust.Published{Ledger: &trust.Ledger{},
+		Served: &trust.Served{Timestamp: told.Timestamp, Snapshot: told.Snapshot}}
 	for i, data := range told.Roots {
 		p.Ledger.Roots = append(p.Ledger.Roots, &trust.File{Version: int64(i + 1), Digest: releases.DigestBytes(data),
 			Data: data})
@@ -168,8 +169,8 @@ func TestPinnedFarFromTheFirstRoot(t *testing.T) {
 	}
 }
 
-// T6: a verification has one instant. What it reads, keeps and says is of that instant, however the machine's clock moves
-// meanwhile and wherever it stands.
+// T6: a verification has one instant. What it reads, keeps and says is of that instant, however the machine's clock
+// moves meanwhile and wherever it stands.
 func TestT6OneInstant(t *testing.T) {
 	t.Parallel()
 	r := honest(t) // before the bubble: its clock begins in 2000
