@@ -311,6 +311,7 @@ func (a *Agent) newLoop(folders map[string]string, j journal, outbox *plane.Outb
 			Command: a.options.Render, Dir: folders["rendered"], Temp: folders["work"], Values: a.options.Values,
 			KeyFile: a.options.KeyFile, Limits: a.options.RenderLimits,
 		}, store),
+		verifying:    make(chan struct{}, 1),
 		desired:      make(chan *cells.Desired),
 		confirmed:    make(chan string),
 		registered:   make(chan plane.Order),

@@ -37,13 +37,11 @@ func (l *loop) askSigners(ctx context.Context) (debuginbox.Signers, error) {
 	if !k.Pinned() {
 		return debuginbox.Signers{}, nil
 	}
-	l.verifying.Lock()
-	defer l.verifying.Unlock()
-	told, err := l.agent.client.FetchTrust(ctx, k.RootVersion())
 	var keys trust.Support
-	if err == nil {
-		keys, err = k.Support(told, l.agent.clock.Latest())
-	}
+	err := l.askSigned(ctx, func(told trust.Bundle, now time.Time) (err error) {
+		keys, err = k.Support(told, now)
+		return err
+	})
 	if err != nil {
 		policy, known := k.Kept().State.Policy() // what was verified last holds for what was taken before
 		return debuginbox.Signers{Bind: known, Keys: policy.Support}, err

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"os"
 	"runtime/debug"
-	"sync"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
@@ -51,7 +50,7 @@ type loop struct {
 
 	renderer   *render.Renderer
 	signatures *signatures.Keeper
-	verifying  sync.Mutex // held from a request for signers' files until they are verified: older ones would be refused
+	verifying  chan struct{} // of 1: see askSigned
 
 	desired      chan *cells.Desired // from plane: the desired state
 	ownerChanges chan struct{}       // from watchOwnerFile: see followOwner

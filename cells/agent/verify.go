@@ -39,6 +39,23 @@ func (a *Agent) openSignatures() (*signatures.Keeper, error) {
 	return k, nil
 }
 
+// askSigned requests the signers' files, and has them verified at one instant (T6). There is one request at a time, for
+// files that came earlier are refused after newer ones; ctx bounds the wait for others' too.
+func (l *loop) askSigned(ctx context.Context, verify func(told trust.Bundle, now time.Time) error) error {
+	select {
+	case l.verifying <- struct{}{}:
+		defer func() { <-l.verifying }()
+	case <-ctx.Done():
+		return &cells.UnavailableError{Cause: context.Cause(ctx)}
+	}
+	root, pin := l.signatures.Root()
+	told, err := l.agent.client.FetchTrust(ctx, root, pin)
+	if err != nil {
+		return &cells.UnavailableError{Cause: err}
+	}
+	return verify(told, l.agent.clock.Latest())
+}
+
 // verifyRelease returns why a step's release may not be rendered. What the cell ran before needs no signature again:
 // it heals, and goes back, though files expired or the control plane is not there. dirty says that the target may hold
 // something other than lastGood.
@@ -48,13 +65,10 @@ func (l *loop) verifyRelease(ctx context.Context, s step, lastGood *cells.Assign
 		lastGood != nil && lastGood.SameContent(*s.Assignment)) {
 		return nil
 	}
-	l.verifying.Lock()
-	defer l.verifying.Unlock()
-	b, err := l.agent.client.FetchTrust(ctx, k.RootVersion())
-	if err != nil {
-		return &cells.UnavailableError{Cause: err}
-	}
-	if err = k.Admit(s.Assignment, runningRelease(k, lastGood, dirty), b, l.agent.clock.Latest()); err == nil {
+	err := l.askSigned(ctx, func(told trust.Bundle, now time.Time) error {
+		return k.Admit(s.Assignment, runningRelease(k, lastGood, dirty), told, now)
+	})
+	if err == nil {
 		return nil
 	}
 	unavailable, damaged := new(cells.UnavailableError), new(signatures.DamagedError)
@@ -73,13 +87,12 @@ func (l *loop) verifyFlags(ctx context.Context, b *flags.Bundle, labels map[stri
 	if !k.Pinned() {
 		return nil
 	}
-	l.verifying.Lock()
-	defer l.verifying.Unlock()
-	told, err := l.agent.client.FetchTrust(ctx, k.RootVersion())
-	if err != nil {
-		return &cells.UnavailableError{Cause: err}
-	}
-	parts, are, err := k.FlagParts(b.Channel, told, l.agent.clock.Latest())
+	var parts []trust.Part
+	are := false
+	err := l.askSigned(ctx, func(told trust.Bundle, now time.Time) (err error) {
+		parts, are, err = k.FlagParts(b.Channel, told, now)
+		return err
+	})
 	if err != nil || !are {
 		return err
 	}

@@ -136,6 +136,10 @@ func TestT4EvilControlPlane(t *testing.T) {
 				evil.Renew()
 				evil.Timestamp.Signed["expires"] = "2020-01-01T00:00:00Z"
 			}},
+		{"five megabytes", "9.9.3", "the releases file: is larger than 1048576 bytes",
+			func(evil *trusttest.Repository, _ *cells.Assignment) { pad(evil, 5<<20) }},
+		{"more than an answer may have", "9.9.2", "request the signers' files",
+			func(evil *trusttest.Repository, _ *cells.Assignment) { pad(evil, trust.MaxBundle) }},
 		{"no signers any more", "9.9.4", "its releases are unsigned", nil},
 	} {
 		a, evil := unsigned(attack.version), r.Clone()
@@ -161,6 +165,12 @@ func TestT4EvilControlPlane(t *testing.T) {
 			t.Errorf("%s: the target has %s", attack.name, is)
 		}
 	}
+
+	for range 3 { // after what the attacks served
+		r.Renew(trust.RoleReleases)
+	}
+	serveTrust(t, p, r)
+	sendOtherValues(t, p, s.Dir, good, &sequence)
 
 	// T4: the agent starts anew while nothing can be verified: what ran is healed.
 	c.stop()
@@ -206,6 +216,39 @@ func TestT4EvilControlPlane(t *testing.T) {
 	p.assign(next)
 	p.await(t, "healthy on the next signed release", healthyOn(next))
 	c.stop()
+}
+
+// pad makes the list of releases larger.
+func pad(r *trusttest.Repository, size int) {
+	r.Renew() // after the frozen one
+	r.Renew(trust.RoleReleases)
+	r.Roles[trust.RoleReleases].Change = func(data []byte) []byte { return append(data, make([]byte, size)...) }
+}
+
+// sendOtherValues has a control plane that was taken over send a cell another cell's values. They travel unsigned: the
+// signed release's parameters bound them.
+func sendOtherValues(t *testing.T, p *controlPlane, dir string, good cells.Assignment, sequence *int64) {
+	t.Helper()
+	for _, values := range []map[string]any{{"colour": "blue"}, {"image": "evil"}, {"replicas": "many"},
+		{"secret": "theirs"}} {
+
+		a := good
+		*sequence++
+		a.Sequence, a.Values = *sequence, values
+		p.assign(a)
+		p.await(t, "values that the parameters do not allow are refused", failedAt(a))
+		if is := appManifest(t, dir); !strings.Contains(is, "colour: red") || strings.Contains(is, "theirs") {
+			t.Errorf("%v: the target has %s", values, is)
+		}
+	}
+	a := good
+	*sequence++
+	a.Sequence, a.Values = *sequence, map[string]any{"colour": "green"}
+	p.assign(a)
+	p.await(t, "another value that the parameters allow", healthyOn(a))
+	if is := appManifest(t, dir); !strings.Contains(is, "colour: green") {
+		t.Errorf("the target has %s", is)
+	}
 }
 
 // T4: an offer that can't be verified supersedes an apply, or a rollback, and does not leave the cell half-written: the

@@ -33,6 +33,16 @@ func (h HostKey) Open(cell string, identity ed25519.PublicKey, request string) (
 	return key, nil
 }
 
+// Fingerprint returns the fingerprint of a cell's identity key, as ssh-keygen -l prints those of SSH keys. The owner
+// tells it to the person, who need not take the release repository's word for the cell's key then.
+func Fingerprint(identity ed25519.PublicKey) string {
+	key, err := ssh.NewPublicKey(identity)
+	if err != nil {
+		return "unreadable"
+	}
+	return ssh.FingerprintSHA256(key)
+}
+
 // hostKeyMessage returns the signed text. No name, ID or key has a newline.
 func hostKeyMessage(cell, request, key string) []byte {
 	return []byte("sluice debug host key 1\n" + cell + "\n" + request + "\n" + key + "\n")

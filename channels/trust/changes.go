@@ -16,21 +16,26 @@ import (
 // shownParts is how many parts of flags Changes names.
 const shownParts = 8
 
-// Changes says what a file would change of what counts, a line each, so that its signers know what they sign. A file
-// that only counts for longer changes nothing.
-func (l *Ledger) Changes(f *File) []string {
+// Changes says what a file would change of what counts, a line each, so that its signers know what they sign. The first
+// line says for how long.
+func (l *Ledger) Changes(f *File) (lines []string) {
 	if l == nil {
 		l = &Ledger{}
 	}
+	was := map[string]*File{RoleRoot: l.Root(), RoleTargets: l.Targets, RoleReleases: l.Releases,
+		RoleFlags: l.Flags}[f.Role]
+	if was == nil || was.Digest != f.Digest {
+		lines = append(lines, "it counts until "+words.FormatTime(f.Expires))
+	}
 	switch f.Role {
 	case RoleRoot:
-		return changesOfRoot(l.Root(), f)
+		return append(lines, changesOfRoot(was, f)...)
 	case RoleTargets:
-		return changesOfPolicy(l.Targets, f)
+		return append(lines, changesOfPolicy(was, f)...)
 	case RoleReleases:
-		return changesOfReleases(l.Releases, f)
+		return append(lines, changesOfReleases(was, f)...)
 	}
-	return changesOfParts(l.Flags, f)
+	return append(lines, changesOfParts(was, f)...)
 }
 
 func changesOfRoot(was, is *File) (lines []string) {

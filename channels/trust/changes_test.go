@@ -1,7 +1,10 @@
 package trust_test
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -25,7 +28,7 @@ func TestChanges(t *testing.T) {
 		{"ada", func(d *trust.Draft) error {
 			_, err := d.List(release(t, "2.0.0", "dedicated"))
 			return err
-		}, []string{"2.0.0 may run in dedicated: sha256:"}},
+		}, []string{"it counts until 2027-11-23", "2.0.0 may run in dedicated: sha256:"}},
 		{"ada", func(d *trust.Draft) error {
 			_, err := d.Revoke(release(t, "1.0.0").Version, "it leaks")
 			return err
@@ -62,6 +65,34 @@ func TestChanges(t *testing.T) {
 	}
 	if lines := f.read().Changes(f.read().Releases); len(lines) > 0 {
 		t.Errorf("what counts changes %q", lines)
+	}
+}
+
+// Nobody signs for longer than a year what another signer made.
+func TestSignedForTooLong(t *testing.T) {
+	for _, file := range []string{"trust/2.root.json", "trust/2.targets.json", "trust/2.releases.json"} {
+		for expires, want := range map[string]string{"2027-11-29T00:00:00Z": "",
+			"2099-01-01T00:00:00Z": "for 365 days"} {
+
+			f := founded(t)
+			f.edit(t, "ada", func(d *trust.Draft) error { return d.Rotate(trust.Rotation{}) })
+			f[file] = alter(t, f[file], func(file map[string]any) {
+				file["signed"].(map[string]any)["expires"] = expires //nolint:forcetypeassert // TUF's form
+			})
+			if file == "trust/2.root.json" {
+				f[file] = signAgain[metadata.RootType](t, f[file], "ada")
+			} else {
+				f[file] = signAgain[metadata.TargetsType](t, f[file], "ada")
+			}
+			d, err := trust.NewDraft(f.read(), now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = d.Sign(trusttest.Signer("grace"))
+			if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+				t.Errorf("%s until %s: %v", file, expires, err)
+			}
+		}
 	}
 }
 
@@ -117,6 +148,52 @@ func TestNobodysFiles(t *testing.T) {
 	}
 }
 
+// R48: of a role's files only some are read. Made-up numbers above the file that counts do not hide it, and the newest
+// of more files than are read is not taken for the newest of all.
+func TestManyFiles(t *testing.T) {
+	list := func(f tree, n int, by ...string) {
+		data := alter(t, f["trust/1.releases.json"], setVersion(n))
+		for _, name := range by {
+			data = signAgain[metadata.TargetsType](t, data, name)
+		}
+		f[fmt.Sprintf("trust/%d.releases.json", n)] = data
+	}
+	unread := func(l *trust.Ledger) (n int) {
+		for _, f := range l.Faults {
+			if f.Code == manifest.TooLarge && strings.Contains(f.Message, "is not read, nor is any above it") {
+				n++
+			}
+		}
+		return n
+	}
+	f := founded(t)
+	for n := range 100 {
+		list(f, 2+n, "ada") // one signature: each may be waiting for another
+	}
+	if l := f.read(); l.Releases == nil || l.Releases.Version != 1 || unread(l) != 1 || len(l.Replaced) != 14 {
+		t.Errorf("junk above: %t, %d replaced, %v", l.Releases != nil, len(l.Replaced), l.Faults)
+	}
+	f = founded(t)
+	for n := range 6 {
+		list(f, 2+n)
+		name := fmt.Sprintf("trust/%d.releases.json", 2+n)
+		f[name] = append(f[name], bytes.Repeat([]byte{' '}, manifest.MaxFile-len(f[name]))...)
+	}
+	if l := f.read(); l.Releases == nil || unread(l) != 1 || len(l.Replaced) != 3 {
+		t.Errorf("large junk above: %t, %d replaced, %v", l.Releases != nil, len(l.Replaced), l.Faults)
+	}
+	f = founded(t)
+	all := maps.Clone(f) // nobody removes what newer files replace
+	for range 20 {
+		f.edit(t, "ada", func(d *trust.Draft) error { return d.Rotate(trust.Rotation{}) })
+		f.sign(t, "grace")
+		maps.Copy(all, f)
+	}
+	if l := all.read(); len(l.Roots) != 21 || !l.Damaged() || !l.Binds("staging") || unread(l) != 2 {
+		t.Errorf("an old policy counts: %t, %d roots, %v", l.Targets != nil, len(l.Roots), l.Faults)
+	}
+}
+
 // A signer alone can't use up the numbers of a role's files.
 func TestVersionFarAbove(t *testing.T) {
 	f := founded(t)
@@ -124,8 +201,8 @@ func TestVersionFarAbove(t *testing.T) {
 		_, err := d.List(release(t, "2.0.0", "dedicated"))
 		return err
 	})
-	signed := f["trust/2.releases.json"]
-	f["trust/999999998.releases.json"] = signAgain(t, signed, "ada", 999999998)
+	far := alter(t, f["trust/2.releases.json"], setVersion(999999998))
+	f["trust/999999998.releases.json"] = signAgain[metadata.TargetsType](t, far, "ada")
 	delete(f, "trust/2.releases.json")
 	l := f.read()
 	if len(l.Waiting) > 0 || !manifest.Fatal(l.Faults) || l.Releases == nil || l.Damaged() {
@@ -203,14 +280,13 @@ func upperKey(root string) string {
 	return root[:at] + strings.ToUpper(root[at:at+64]) + root[at+64:]
 }
 
-// signAgain gives a list of targets another version, and one signature.
-func signAgain(t *testing.T, data []byte, by string, version int64) []byte {
+// signAgain gives a file one signature, in the place of those that it has.
+func signAgain[T metadata.Roles](t *testing.T, data []byte, by string) []byte {
 	t.Helper()
-	m, err := new(metadata.Metadata[metadata.TargetsType]).FromBytes(data)
+	m, err := new(metadata.Metadata[T]).FromBytes(data)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.Signed.Version = version
 	payload, err := cjson.EncodeCanonical(m.Signed)
 	if err != nil {
 		t.Fatal(err)

@@ -16,6 +16,10 @@ import (
 // Lifetime is how long what people sign is good for.
 const Lifetime = 365 * 24 * time.Hour
 
+// isTooLong reports whether something counts for longer than people sign for: a file that never expires can be withheld
+// and shown again for ever. Clocks may differ by days.
+func isTooLong(expires, now time.Time) bool { return expires.Sub(now) > Lifetime+7*24*time.Hour }
+
 // Draft is the next versions of the signers' files. A file that waits for signatures is replaced when it is changed:
 // the signatures that it has were for something else.
 type Draft struct {

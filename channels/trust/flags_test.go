@@ -84,7 +84,7 @@ func (w *flagWorld) serve() trust.Bundle {
 	served, err := l.SignServed(heads, w.last, w.now, trusttest.Signer("engine"))
 	w.must(err)
 	w.last = served
-	return (&trust.Published{Ledger: l, Heads: heads, Served: served}).Bundle("dedicated", 0)
+	return (&trust.Published{Ledger: l, Heads: heads, Served: served}).Bundle("dedicated", 0, "")
 }
 
 // verify is the cell's pull. An unchanged file is not read again, and what a new Verifier says is the same.

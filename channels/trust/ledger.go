@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -132,11 +134,21 @@ func (l *Ledger) Counts(file string) bool {
 }
 
 // MayChange reports whether the owner of an SSH key (authorized_keys form) may change a file as a signer: one that does
-// not count, and a key that may sign any.
+// not count and is not a new one below what counts, which it could only hide; and a key that may sign any.
 func (l *Ledger) MayChange(file, key string) bool {
 	by, err := ParseKey("", key)
-	return err == nil && l != nil && !l.Counts(file) &&
+	return err == nil && l != nil && !l.Counts(file) && !l.wouldHide(file) &&
 		slices.ContainsFunc(l.Signers(), func(k Key) bool { return k.Public.Equal(by.Public) })
+}
+
+// wouldHide reports whether a file that is not there would be read before the one of its role that counts.
+func (l *Ledger) wouldHide(file string) bool {
+	m := filePattern().FindStringSubmatch(path.Base(file))
+	if m == nil || slices.Contains(l.Replaced, file) {
+		return false
+	}
+	n, _ := strconv.ParseInt(m[1], 10, 64) // the pattern has no number that is too large
+	return slices.ContainsFunc(l.Counting(), func(f *File) bool { return f.Role == m[2] && n < f.Version })
 }
 
 // Channels returns the channels that need signatures, sorted.
@@ -189,9 +201,13 @@ func (l *Ledger) InForce() (files []*File) {
 	return append(files, l.lists()...)
 }
 
-// Expiring says which of the files in force expire within a few weeks, or did, and what to do.
+// Expiring says which of the files in force expire within a few weeks, or did, or hardly ever will, and what to do.
 func (l *Ledger) Expiring(now time.Time) (notes []string) {
 	for _, f := range l.InForce() {
+		if isTooLong(f.Expires, now) {
+			notes = append(notes, fmt.Sprintf("trust: %s counts until %s, which is longer than people sign for: sluice trust rotate",
+				f.Path, words.FormatTime(f.Expires)))
+		}
 		if f.IsExpiring(now) {
 			stops := "nothing new runs"
 			if f == l.Flags {
@@ -282,7 +298,7 @@ func (l *Ledger) Judge(channel string, v releases.Version, digest releases.Diges
 	if !ok {
 		return refuse("%s does not say who signs releases", l.Targets.Path)
 	}
-	needs := signers.count(emptyTargets()).needs()
+	needs := countSignatures(signers, emptyTargets()).needs()
 	return Answer{Words: fmt.Sprintf("no signature; %s: sluice trust sign %s", needs, v)}
 }
 

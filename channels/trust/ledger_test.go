@@ -352,10 +352,16 @@ func TestFaults(t *testing.T) {
 // A signer changes what waits, and not what counts.
 func TestMayChange(t *testing.T) {
 	f := founded(t)
+	for range 2 {
+		f.edit(t, "ada", func(d *trust.Draft) error { return d.Rotate(trust.Rotation{}) })
+		f.sign(t, "grace")
+	}
 	l := f.read()
 	ada, engine := trusttest.Public("ada").Line(), trusttest.Public("engine").Line()
-	for file, may := range map[string]bool{"trust/1.root.json": false, "trust/1.releases.json": false,
-		"trust/2.releases.json": true, "trust/2.root.json": true} {
+	for file, may := range map[string]bool{"trust/1.root.json": false, "trust/3.releases.json": false,
+		"trust/4.releases.json": true, "trust/4.root.json": true,
+		"trust/1.releases.json": false, // would be read before the one that counts
+	} {
 		if l.MayChange(file, ada) != may || l.MayChange(file, engine) || l.MayChange(file, "") {
 			t.Errorf("%s: ada %v, engine %v", file, l.MayChange(file, ada), l.MayChange(file, engine))
 		}

@@ -60,7 +60,7 @@ func (l *Ledger) ReadHeads(c *manifest.Cache, files fs.FS) map[string]*Head {
 			continue
 		}
 		signers, ok := delegatedRole(l.Targets.targets, ChannelRole(channel))
-		if ok && signers.count(found.file).Held() {
+		if ok && countSignatures(signers, found.file).Held() {
 			heads[channel] = found.head
 		}
 	}
@@ -286,8 +286,14 @@ type Published struct {
 	Served *Served
 }
 
-// Bundle returns what a cell of a channel has to know beyond the root that it has; 0: it has none.
-func (p *Published) Bundle(channel string, have int64) Bundle {
+// Bundle returns what a cell of a channel has to know beyond the root that it has; 0: it has none, and begins with the
+// one of which it was given the digest, or with the first.
+func (p *Published) Bundle(channel string, have int64, pin releases.Digest) Bundle {
+	for _, f := range p.Ledger.Roots {
+		if have == 0 && f.Digest == pin {
+			have = f.Version - 1
+		}
+	}
 	b := Bundle{Timestamp: p.Served.Timestamp, Snapshot: p.Served.Snapshot, Roles: map[string][]byte{}}
 	for _, f := range p.Ledger.Roots {
 		if f.Version > have && len(b.Roots) < MaxRotations {

@@ -55,6 +55,39 @@ func TestParametersThatDecideWhatRuns(t *testing.T) {
 			}
 		}
 	}
+	// However it is spelt, and on whatever way.
+	const image = "targets: [{select: {kind: Deployment}, fieldPaths: [spec.template.spec.containers.0.image]}]\n"
+	for name, c := range map[string]struct{ text, want string }{
+		"no name":     {"replacements:\n- source: {kind: ConfigMap, fieldPath: data.x}\n  " + image, "ends in an image"},
+		"no kind":     {"replacements:\n- source: {fieldPath: data.x}\n  " + image, "ends in an image"},
+		"name prefix": {"replacements:\n- source: {name: app-sluice-values, fieldPath: data.x}\n  " + image, "ends in an image"},
+		"in brackets": {"replacements:\n- source: {kind: ConfigMap, fieldPath: \"data.[x]\"}\n  " + image, "ends in an image"},
+		"all values":  {"replacements:\n- source: {kind: ConfigMap, fieldPath: data}\n  " + image, "ends in an image"},
+		"a var": {"vars: [{name: X, objref: {apiVersion: v1, kind: ConfigMap, name: sluice-values}, " +
+			"fieldref: {fieldpath: data.x}}]\n", "ends wherever $(X) stands"},
+		"two hops": {"replacements:\n- source: {kind: ConfigMap, fieldPath: data.x}\n" +
+			"  targets: [{select: {kind: ConfigMap, name: app}, fieldPaths: [data.other]}]\n" +
+			"- source: {kind: ConfigMap, name: pre-app, fieldPath: data.other}\n  " + image, "ends in an image"},
+		"two hops, the last one first": {"replacements:\n- source: {kind: Pod, fieldPath: \"a.[name=b].c\"}\n  " + image +
+			"- source: {kind: ConfigMap, fieldPath: data.x}\n" +
+			"  targets: [{select: {name: pod}, fieldPaths: [a.0.c]}]\n", "ends in an image"},
+		"another ConfigMap": {"replacements:\n- source: {kind: ConfigMap, name: app, fieldPath: data.y}\n  " + image, ""},
+		"another kind":      {"replacements:\n- source: {kind: Secret, fieldPath: data.x}\n  " + image, ""},
+		"another hop": {"replacements:\n- source: {kind: ConfigMap, fieldPath: data.x}\n" +
+			"  targets: [{select: {kind: ConfigMap, name: app}, fieldPaths: [data.other]}]\n" +
+			"- source: {kind: ConfigMap, name: web, fieldPath: data.other}\n  " + image, ""},
+		"a circle": {"replacements:\n- source: {kind: ConfigMap, fieldPath: data.x}\n" +
+			"  targets: [{select: {kind: ConfigMap}, fieldPaths: [data.x]}]\n", ""},
+		"too many": {"replacements:\n" + strings.Repeat("- source: {kind: Pod}\n  "+image, 1001),
+			"more than 1000 replacements"},
+	} {
+		files := fstest.MapFS{"releases/1.0.0/kustomization.yaml": file(c.text)}
+		faults := trust.CheckParameters(files, "releases/1.0.0", map[string]releases.Parameter{"x": open})
+		if len(faults) > 1 || (len(faults) == 0) != (c.want == "") ||
+			len(faults) == 1 && !strings.Contains(faults[0].Message, c.want) {
+			t.Errorf("%s: %v, want %q", name, faults, c.want)
+		}
+	}
 	broken := fstest.MapFS{"releases/1.0.0/kustomization.yaml": file("replacements: {"),
 		"releases/1.0.0/base/kustomization.yaml": file("replacements: [{path: ../../../etc/x.yaml}, 7, {source: 3}]\n")}
 	all := map[string]releases.Parameter{"x": open}

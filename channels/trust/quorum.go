@@ -1,11 +1,14 @@
 package trust
 
 import (
+	"crypto/ed25519"
 	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
+	"github.com/secure-systems-lab/go-securesystemslib/cjson"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/sluice-cd/sluice/internal/words"
@@ -73,28 +76,31 @@ func delegatedRole(targets *metadata.Metadata[metadata.TargetsType], name string
 	return role{}, false
 }
 
-// count says who of r signed a file, a *metadata.Metadata.
-func (r role) count(file any) Quorum {
+// countSignatures says who of a role signed a file. What is signed is encoded once, and only if there is a signature to
+// verify: files may be large, and anybody's.
+func countSignatures[T metadata.Roles](r role, file *metadata.Metadata[T]) Quorum {
 	q := Quorum{Threshold: r.threshold, Signed: []string{}, Others: []string{}}
+	signatures := make(map[string][]byte, len(file.Signatures))
+	for _, s := range file.Signatures {
+		signatures[s.KeyID] = s.Signature
+	}
+	payload := sync.OnceValue(func() []byte {
+		data, _ := cjson.EncodeCanonical(file.Signed) // what has no such form has no signature
+		return data
+	})
 	for _, id := range r.ids {
-		name := ownerOf(id, r.keys[id])
-		if r.signedBy(id, file) {
-			q.Signed = append(q.Signed, name)
+		key, err := readKey(id, r.keys[id])
+		signature, there := signatures[id]
+		if there && err == nil && len(key.Public) == ed25519.PublicKeySize && payload() != nil &&
+			ed25519.Verify(key.Public, payload(), signature) {
+			q.Signed = append(q.Signed, ownerOf(id, r.keys[id]))
 		} else {
-			q.Others = append(q.Others, name)
+			q.Others = append(q.Others, ownerOf(id, r.keys[id]))
 		}
 	}
 	slices.Sort(q.Signed)
 	slices.Sort(q.Others)
 	return q
-}
-
-// signedBy reports whether one key's signature of a file is valid. go-tuf reports only whether a threshold is reached,
-// so the key is asked about as a role of its own.
-func (r role) signedBy(id string, file any) bool {
-	alone := metadata.Metadata[metadata.RootType]{Signed: metadata.RootType{Keys: r.keys,
-		Roles: map[string]*metadata.Role{r.name: {KeyIDs: []string{id}, Threshold: 1}}}}
-	return alone.VerifyDelegate(r.name, file) == nil
 }
 
 // has returns the id under which r has a public key; empty: it has not.

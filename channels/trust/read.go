@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,47 +25,81 @@ func Read(c *manifest.Cache, files fs.FS) *Ledger {
 		return &Ledger{Faults: []manifest.Fault{{File: Dir, Code: manifest.Unreadable,
 			Message: fmt.Sprintf("can't be read: %v", err)}}}
 	}
-	r := reader{byRole: map[string][]*File{}}
-	id, cacheable := "", true
+	r := reader{byRole: map[string][]*File{}, unread: map[string]bool{}}
+	var found []named
+	id := "" // changes with what is said of the folder
 	for _, e := range entries {
 		m := filePattern().FindStringSubmatch(e.Name())
 		if m == nil {
 			r.faults = append(r.faults, manifest.UnusedEntry(Dir, e, "only N.root.json, N.targets.json, N.releases.json and N.flags.json are"))
+			id += e.Name() + " "
 			continue
 		}
-		if len(r.byRole[m[2]]) >= maxVersions {
-			r.fault(path.Join(Dir, e.Name()), manifest.TooLarge, "is not read: %s has more than %d versions here", m[2],
-				maxVersions)
-			continue
-		}
-		info, err := e.Info()
-		loaded, fault := loadFile(c, files, m[2], m[1])
-		if err != nil || fault != nil {
-			cacheable = false
-		} else {
-			blob := manifest.ID(info)
-			id, cacheable = id+e.Name()+"="+blob+" ", cacheable && blob != ""
-		}
-		if fault == nil {
-			fault = loaded.fault
-		}
-		if fault != nil {
-			r.faults = append(r.faults, *fault)
-			if n, err := strconv.ParseInt(m[1], 10, 64); err == nil && m[2] == RoleRoot {
-				r.unreadRoot = min(n, cmp.Or(r.unreadRoot, n))
-			}
-			continue
-		}
-		r.byRole[m[2]] = append(r.byRole[m[2]], loaded.file)
+		n, _ := strconv.ParseInt(m[1], 10, 64) // the pattern has no number that is too large
+		found = append(found, named{m[2], n, e})
 	}
-	if !cacheable {
+	slices.SortFunc(found, func(a, b named) int {
+		return cmp.Or(cmp.Compare(roleOrder(a.role), roleOrder(b.role)), cmp.Compare(a.version, b.version))
+	})
+	read, cacheable := r.load(c, files, found)
+	if id += read; !cacheable {
 		id = ""
 	}
 	return manifest.Cached(c, Dir, id, r.judge)
 }
 
-// maxVersions bounds the files of one role.
-const maxVersions = 1024
+// What is read of each role, from the lowest version on. Numbers above the one that counts are anybody's to use: they
+// must neither hide it nor cost much. Roots stay, each leading to the next; of the others, what newer ones replaced
+// goes.
+const (
+	maxRoots = 1024
+	maxLists = 16
+	maxBytes = 4 << 20 // of all files of a role
+)
+
+// named is a file of the folder by its name.
+type named struct {
+	role    string
+	version int64
+	entry   fs.DirEntry
+}
+
+// load reads the files of the folder, sorted by role and version. id changes with them.
+func (r *reader) load(c *manifest.Cache, files fs.FS, found []named) (id string, cacheable bool) {
+	cacheable = true
+	number, size := map[string]int{}, map[string]int64{}
+	for _, f := range found {
+		name, blob, most := FileName(f.role, f.version), "", maxLists
+		if f.role == RoleRoot {
+			most = maxRoots
+		}
+		if info, err := f.entry.Info(); err == nil {
+			blob, size[f.role] = manifest.ID(info), size[f.role]+info.Size()
+		}
+		if number[f.role]++; number[f.role] > most || size[f.role] > maxBytes {
+			if id += name + " "; !r.unread[f.role] {
+				r.unread[f.role] = true
+				r.fault(name, manifest.TooLarge, "is not read, nor is any above it: the lowest %d versions of %s are, of %d "+
+					"bytes in all: remove what newer ones replaced, and what too few signed", most, f.role, maxBytes)
+			}
+			continue
+		}
+		loaded, fault := loadFile(c, files, f.role, f.version)
+		id, cacheable = id+name+"="+blob+" ", cacheable && fault == nil && blob != ""
+		if fault == nil {
+			fault = loaded.fault
+		}
+		if fault != nil {
+			r.faults = append(r.faults, *fault)
+			if f.role == RoleRoot {
+				r.unreadRoot = cmp.Or(r.unreadRoot, f.version)
+			}
+			continue
+		}
+		r.byRole[f.role] = append(r.byRole[f.role], loaded.file)
+	}
+	return id, cacheable
+}
 
 // loadedFile is a file as a cache keeps it: nobody has counted its signatures.
 type loadedFile struct {
@@ -74,11 +107,7 @@ type loadedFile struct {
 	fault *manifest.Fault
 }
 
-func loadFile(c *manifest.Cache, files fs.FS, role, version string) (loadedFile, *manifest.Fault) {
-	n, err := strconv.ParseInt(version, 10, 64)
-	if err != nil {
-		return loadedFile{}, &manifest.Fault{File: Dir, Code: manifest.WrongName, Message: err.Error()}
-	}
+func loadFile(c *manifest.Cache, files fs.FS, role string, n int64) (loadedFile, *manifest.Fault) {
 	name := FileName(role, n)
 	return manifest.LoadBytes(c, files, name, func(data []byte) loadedFile {
 		f := &File{Path: name, Role: role, Version: n, Digest: releases.DigestBytes(data), Data: data}
@@ -103,7 +132,8 @@ func loadFile(c *manifest.Cache, files fs.FS, role, version string) (loadedFile,
 type reader struct {
 	byRole     map[string][]*File
 	faults     []manifest.Fault
-	unreadRoot int64 // lowest version of a root that can't be read: from there on none counts; 0: all can be read
+	unread     map[string]bool // roles of which there are more files than are read
+	unreadRoot int64           // lowest version of a root that can't be read: from there on none counts; 0: all can
 }
 
 func (r *reader) fault(file string, code manifest.FaultCode, format string, args ...any) {
@@ -116,14 +146,11 @@ func (r *reader) warn(file string, code manifest.FaultCode, format string, args 
 }
 
 func (r *reader) judge() *Ledger {
-	for role, list := range r.byRole {
-		files := make([]*File, len(list))
+	for _, list := range r.byRole {
 		for i, f := range list { // what the cache has stays as it is
 			clone := *f
-			files[i] = &clone
+			list[i] = &clone
 		}
-		slices.SortFunc(files, func(a, b *File) int { return cmp.Compare(a.Version, b.Version) })
-		r.byRole[role] = files
 	}
 	l := &Ledger{}
 	r.judgeRoots(l)
@@ -174,9 +201,9 @@ func (r *reader) judgeRoots(l *Ledger) {
 			return
 		}
 		if before := l.Root(); before != nil {
-			f.Quorums = append(f.Quorums, rootRole(before.root, RoleRoot).count(f.root))
+			f.Quorums = append(f.Quorums, countSignatures(rootRole(before.root, RoleRoot), f.root))
 		}
-		f.Quorums = append(f.Quorums, rootRole(f.root, RoleRoot).count(f.root))
+		f.Quorums = append(f.Quorums, countSignatures(rootRole(f.root, RoleRoot), f.root))
 		switch before := l.Root(); {
 		case i > 0 && f.Version != r.byRole[RoleRoot][i-1].Version+1:
 			r.fault(f.Path, manifest.UnknownReference, "counts for nothing: %s is missing, which has to sign it",
@@ -255,7 +282,7 @@ func (r *reader) judgeTargets(l *Ledger, name string, signers role) (counts *Fil
 	for counts == nil && above > 0 {
 		above--
 		f := files[above]
-		if f.Quorums = []Quorum{signers.count(f.targets)}; f.Complete() {
+		if f.Quorums = []Quorum{countSignatures(signers, f.targets)}; f.Complete() {
 			counts = f
 		}
 	}
@@ -280,6 +307,9 @@ func (r *reader) judgeTargets(l *Ledger, name string, signers role) (counts *Fil
 		default:
 			l.Waiting, waits = append(l.Waiting, f), true
 		}
+	}
+	if r.unread[name] && counts != nil && counts == files[len(files)-1] {
+		return nil // the newest of those that are not read may count
 	}
 	return counts
 }

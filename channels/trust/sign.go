@@ -6,17 +6,26 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/secure-systems-lab/go-securesystemslib/cjson"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // Sign signs everything that the signer may sign, lacks signatures, and has none of theirs. It returns which files.
 func (d *Draft) Sign(by Signer) (signed []string, err error) {
 	key := Key{Public: by.Public}
-	add := func(role string, version int64, payload any, all *[]metadata.Signature, id string) error {
+	add := func(role string, version int64, payload any, expires time.Time, all *[]metadata.Signature,
+		id string) error {
+
 		if id == "" || slices.ContainsFunc(*all, func(s metadata.Signature) bool { return s.KeyID == id }) {
 			return nil
+		}
+		if isTooLong(expires, d.now) {
+			return fmt.Errorf("sign %s: it would count until %s, and people sign for %d days: sluice trust rotate makes another",
+				FileName(role, version), words.FormatTime(expires), Lifetime/(24*time.Hour))
 		}
 		data, err := cjson.EncodeCanonical(payload)
 		if err != nil {
@@ -36,7 +45,7 @@ func (d *Draft) Sign(by Signer) (signed []string, err error) {
 	}
 	if d.isOpen(RoleRoot) {
 		v := d.root.Signed
-		if err := add(RoleRoot, v.Version, v, &d.root.Signatures, d.idOf(RoleRoot, key)); err != nil {
+		if err := add(RoleRoot, v.Version, v, v.Expires, &d.root.Signatures, d.idOf(RoleRoot, key)); err != nil {
 			return nil, err
 		}
 	}
@@ -45,7 +54,7 @@ func (d *Draft) Sign(by Signer) (signed []string, err error) {
 			continue
 		}
 		v := f.m.Signed
-		if err := add(f.role, v.Version, v, &f.m.Signatures, d.idOf(f.role, key)); err != nil {
+		if err := add(f.role, v.Version, v, v.Expires, &f.m.Signatures, d.idOf(f.role, key)); err != nil {
 			return nil, err
 		}
 	}

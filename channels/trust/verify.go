@@ -106,7 +106,7 @@ func (s State) Files(channel string) (files []*File, err error) {
 	}
 	files = append(files, &File{Path: RoleRoot, Role: RoleRoot, Version: root.Signed.Version, Data: s.Root,
 		Digest: releases.DigestBytes(s.Root), Expires: root.Signed.Expires, root: root,
-		Quorums: []Quorum{rootRole(root, RoleRoot).count(root)}})
+		Quorums: []Quorum{countSignatures(rootRole(root, RoleRoot), root)}})
 	by := rootRole(root, RoleTargets)
 	var policy *metadata.Metadata[metadata.TargetsType]
 	for _, name := range []string{RoleTargets, RoleReleases, RoleFlags, ChannelRole(channel)} {
@@ -130,7 +130,8 @@ func (s State) Files(channel string) (files []*File, err error) {
 			} // nobody: then no signature counts
 		}
 		files = append(files, &File{Path: name, Role: name, Version: m.Signed.Version, Data: data,
-			Digest: releases.DigestBytes(data), Expires: m.Signed.Expires, targets: m, Quorums: []Quorum{by.count(m)}})
+			Digest: releases.DigestBytes(data), Expires: m.Signed.Expires, targets: m,
+			Quorums: []Quorum{countSignatures(by, m)}})
 	}
 	return files, nil
 }
@@ -358,10 +359,10 @@ func (v *verification) updateRole(role string) error {
 // had a key that was rotated away could have signed the greatest number, and the cell would take nothing for ever.
 func (v *verification) mayStillSign(role, delegator string, kept *metadata.Metadata[metadata.TargetsType]) bool {
 	if delegator == RoleRoot {
-		return rootRole(v.set.Root, role).count(kept).Held()
+		return countSignatures(rootRole(v.set.Root, role), kept).Held()
 	}
 	signers, ok := delegatedRole(v.set.Targets[delegator], role)
-	return ok && signers.count(kept).Held()
+	return ok && countSignatures(signers, kept).Held()
 }
 
 // conclude reads what the verified files say.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -28,17 +29,23 @@ func version(t *testing.T, text string) releases.Version {
 // take does what a cell does before it renders.
 func take(t *testing.T, s trust.State, b trust.Bundle, at time.Time) (trust.State, error) {
 	t.Helper()
+	_, s, err := takeTrusted(t, s, b, at)
+	return s, err
+}
+
+func takeTrusted(t *testing.T, s trust.State, b trust.Bundle, at time.Time) (*trust.Trusted, trust.State, error) {
+	t.Helper()
 	trusted, s, err := trust.Verify(s, b, trusttest.Channel, at)
 	if err != nil {
-		return s, err
+		return nil, s, err
 	}
 	if err := trusted.Check(version(t, trusttest.Version), trusttest.Digest()); err != nil {
-		return s, err
+		return nil, s, err
 	}
 	if trusted.Head != trusttest.Digest() {
-		return s, errors.New("the head is another release")
+		return nil, s, errors.New("the head is another release")
 	}
-	return s, nil
+	return trusted, s, nil
 }
 
 func repository(t *testing.T) *trusttest.Repository {
@@ -71,7 +78,10 @@ func TestCorpus(t *testing.T) {
 	for _, c := range corpus {
 		s, err := trust.State{Root: c.Root}, error(nil)
 		for _, b := range c.Told {
-			s, err = take(t, s, b, now)
+			var trusted *trust.Trusted
+			if trusted, s, err = takeTrusted(t, s, b, now); err == nil {
+				err = c.Allows(trusted)
+			}
 		}
 		if want := c.Valid && !c.Stricter; want != (err == nil) {
 			t.Errorf("%s: valid %v, got %v", c.Name, want, err)
@@ -209,6 +219,84 @@ func TestT4ExpiredAndUnreachable(t *testing.T) {
 	}
 	if _, err := take(t, s, b, now.Add(-365*24*time.Hour)); err != nil {
 		t.Errorf("a clock that is a year behind refuses what is signed: %v", err)
+	}
+}
+
+// T6: each file is held to the instant of the verification, and none to the machine's clock: up to its end all are
+// good, and after it the one is not, also where its bytes were verified before.
+func TestT6OneInstant(t *testing.T) {
+	for _, role := range trusttest.Roles() {
+		r := repository(t)
+		end := now.Add(time.Hour)
+		d := r.Roles[role]
+		switch role {
+		case trust.RoleRoot:
+			d = r.Rotate()
+		case trust.RoleTimestamp:
+			d = r.Timestamp
+		case trust.RoleSnapshot:
+			d = r.Snapshot
+		}
+		d.Signed["expires"] = end.Format(time.RFC3339)
+		b := bundle(t, r)
+		m, s := new(trust.Verifier), trust.State{Root: b.Roots[0]}
+		for _, at := range []time.Time{now, end} {
+			trusted, next, err := m.Verify(s, b, trusttest.Channel, at)
+			if s = next; err != nil || !trusted.Until.Equal(end) {
+				t.Fatalf("%s at %s: %v", role, at, err)
+			}
+		}
+		for name, m := range map[string]*trust.Verifier{"known": m, "new": {}} {
+			_, _, err := m.Verify(s, b, trusttest.Channel, end.Add(time.Second))
+			if !errors.Is(err, trust.ErrExpired) || !strings.Contains(err.Error(), role) {
+				t.Errorf("%s, %s, a second after its end: %v", role, name, err)
+			}
+			if _, _, err := m.Verify(s, b, trusttest.Channel, now); err != nil {
+				t.Errorf("%s, %s, at an instant before: %v", role, name, err)
+			}
+		}
+	}
+}
+
+// What a cell kept proves what it runs, whatever the control plane served since; and it proves nothing else.
+func TestProve(t *testing.T) {
+	r := repository(t)
+	b := bundle(t, r)
+	s, err := take(t, trust.State{Root: b.Roots[0]}, b, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Renew()
+	r.Roles[trust.RoleReleases].Signed["version"] = trusttest.FirstVersion - 1
+	if s, err = take(t, s, bundle(t, r), now); err == nil || bytes.Equal(s.Timestamp, b.Timestamp) {
+		t.Fatal("older files were taken, or no newer timestamp", err)
+	}
+	v := version(t, trusttest.Version)
+	if err := s.Prove(trusttest.Channel, v, trusttest.Digest(), now); err != nil {
+		t.Error(err)
+	}
+	if s.Prove(trusttest.Channel, v, releases.DigestBytes(nil), now) == nil ||
+		s.Prove("other", v, trusttest.Digest(), now) == nil {
+		t.Error("other bytes, or another channel, are proven")
+	}
+	err = s.Prove(trusttest.Channel, v, trusttest.Digest(), now.Add(400*24*time.Hour))
+	if !errors.Is(err, trust.ErrExpired) {
+		t.Errorf("after a year: %v", err)
+	}
+	for _, role := range []string{trust.RoleTargets, trust.RoleReleases} {
+		r := repository(t)
+		r.Roles[role].By = []string{"ada", "engine"}
+		forged := bundle(t, r)
+		s := trust.State{Root: b.Roots[0], Roles: maps.Clone(b.Roles)}
+		s.Roles[role] = forged.Roles[role]
+		if err := s.Prove(trusttest.Channel, v, trusttest.Digest(), now); err == nil ||
+			!strings.Contains(err.Error(), "1 of 2 signatures: ada") {
+			t.Errorf("%s: %v", role, err)
+		}
+		delete(s.Roles, role)
+		if s.Prove(trusttest.Channel, v, trusttest.Digest(), now) == nil {
+			t.Errorf("%s is missing", role)
+		}
 	}
 }
 

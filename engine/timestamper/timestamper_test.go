@@ -95,7 +95,7 @@ func TestT3Timestamps(t *testing.T) {
 	take := func(from *timestamper.Timestamper, release string) {
 		t.Helper()
 		p := from.Current()
-		b := p.Bundle("staging", 0)
+		b := p.Bundle("staging", 0, "")
 		if cell.Root == nil {
 			cell.Root = b.Roots[0]
 		}

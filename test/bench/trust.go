@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
@@ -63,7 +65,7 @@ func serveTrust(channel string, now time.Time) (s servedTrust, err error) {
 		if i == 0 {
 			have = 0
 		}
-		if s.answers[i], err = json.Marshal(s.published.Bundle(channel, have)); err != nil {
+		if s.answers[i], err = json.Marshal(s.published.Bundle(channel, have, "")); err != nil {
 			return s, err
 		}
 	}
@@ -82,6 +84,37 @@ func measureProof(served servedTrust, kept trust.State, channel string, now time
 		}
 		return err
 	})
+}
+
+// measureTrustMemory returns by how many MB the heap of an agent grows that verifies: the files as they are kept, and
+// what the last verification remembers of them.
+func measureTrustMemory(served servedTrust, a *cells.Assignment, dir string, now time.Time) (float64, error) {
+	heap := func() float64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapAlloc) / 1e6
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return 0, err
+	}
+	before := heap()
+	k, _, err := signatures.Open(signatures.Options{Dir: dir, Root: served.root})
+	if err != nil {
+		return 0, err
+	}
+	for _, answer := range served.answers[:2] {
+		var b trust.Bundle
+		if err := json.Unmarshal(answer, &b); err != nil {
+			return 0, err
+		}
+		if err := k.Admit(a, "", b, now); err != nil {
+			return 0, err
+		}
+	}
+	grown := heap() - before
+	runtime.KeepAlive(k)
+	return grown, nil
 }
 
 // measureTrust measures what signed releases cost: a cell's pull, from the answer of the control plane until what was
@@ -133,9 +166,13 @@ func measureTrust(_ context.Context, dir string) ([]figures.Row, error) {
 		return nil, err
 	}
 	answer, err := figures.TimeRuns(1000, func(int) error {
-		_, err := json.Marshal(served.published.Bundle(channel, 1))
+		_, err := json.Marshal(served.published.Bundle(channel, 1, ""))
 		return err
 	})
+	if err != nil {
+		return nil, err
+	}
+	memory, err := measureTrustMemory(served, a, filepath.Join(dir, "memory"), now)
 	if err != nil {
 		return nil, err
 	}
@@ -147,6 +184,8 @@ func measureTrust(_ context.Context, dir string) ([]figures.Row, error) {
 		figures.TimeRow("of it the proof, without the disk", figures.Median(proof), "SHA-256 of 1.2 MB",
 			figures.Median(hash), 3),
 		figures.NoteRow("of it a durable copy, of two", figures.Time(figures.Median(write)), ""),
+		{What: "memory of an agent that verifies, beside one that does not", Got: fmt.Sprintf("%.2f MB", memory),
+			Base: "limit 3 MB", Ratio: memory / 3, Limit: 1},
 		{What: "10,000 cells ask for the signers' files every hour", Got: fmt.Sprintf("%.2f %%", 100*share),
 			Base: "of a core", Ratio: share, Limit: 0.02},
 		figures.NoteRow("one answer", fmt.Sprintf("%.1f KB", float64(len(served.answers[1]))/1000), ""),

@@ -44,6 +44,9 @@ func TestSameVerdicts(t *testing.T) {
 	for _, c := range corpus {
 		r := repository{Root: c.Root,
 			Targets: []string{"releases/" + trusttest.Version, trust.HeadTarget(trusttest.Channel)}}
+		if c.Flags {
+			r.Targets = append(r.Targets, trusttest.FlagTarget())
+		}
 		for _, b := range c.Told {
 			r.Told = append(r.Told, served{byPlace(b.Roots), b.Timestamp, b.Snapshot, b.Roles})
 		}
@@ -93,6 +96,9 @@ func judge(t *testing.T, c trusttest.Case) error {
 		}
 		if err == nil && trusted.Head != trusttest.Digest() {
 			err = fmt.Errorf("the head is %s", trusted.Head)
+		}
+		if err == nil {
+			err = c.Allows(trusted)
 		}
 	}
 	return err

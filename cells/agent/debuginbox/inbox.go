@@ -79,8 +79,13 @@ type Inbox struct {
 
 // New returns an inbox, with what the folder has now as its report.
 func New(o Options) *Inbox {
-	i := &Inbox{options: o, folder: debugfolder.Of(o.StateDir), wanted: wake.New(), refused: map[string]bool{},
-		vouching: vouching{ask: o.AskSigners}}
+	i := &Inbox{options: o, folder: debugfolder.Of(o.StateDir), wanted: wake.New(), refused: map[string]bool{}}
+	if o.AskSigners != nil {
+		i.vouching.ask = func(ctx context.Context) (s Signers, err error) {
+			i.await(ctx, func(ctx context.Context) { s, err = o.AskSigners(ctx) })
+			return s, err
+		}
+	}
 	i.look()
 	return i
 }
@@ -121,6 +126,9 @@ func (i *Inbox) Run(ctx context.Context) {
 
 // turn does what is due, and returns how long nothing else is.
 func (i *Inbox) turn(ctx context.Context, now time.Time) time.Duration {
+	if within := i.holdToKnown(now); within > 0 {
+		i.askAgain(ctx, within, now)
+	}
 	i.fetch(ctx, now)
 	if !now.Before(i.pruneAt) {
 		i.pruneAt = now.Add(pruneEvery)
@@ -128,7 +136,6 @@ func (i *Inbox) turn(ctx context.Context, now time.Time) time.Duration {
 			i.options.Log.Warn().Err(err).Msg("old requests for debug access could not be removed")
 		}
 	}
-	i.holdToSigners(ctx, now)
 	wait := idleLook
 	if i.look() {
 		wait = restlessLook
@@ -137,6 +144,28 @@ func (i *Inbox) turn(ctx context.Context, now time.Time) time.Duration {
 		wait = min(wait, max(i.retryAt.Sub(now), time.Millisecond))
 	}
 	return wait
+}
+
+// await calls what waits for the control plane, for a while. Meanwhile what is known of signers holds: the end of a
+// key's time does not wait for an answer.
+func (i *Inbox) await(ctx context.Context, call func(context.Context)) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		call(ctx)
+	}()
+	tick := time.NewTicker(restlessLook)
+	defer tick.Stop()
+	for {
+		select {
+		case <-done:
+			return
+		case <-tick.C:
+			i.holdToKnown(i.options.Now())
+		}
+	}
 }
 
 // fetch takes the requests from the control plane, if they are others than those in the folder.
@@ -152,7 +181,7 @@ func (i *Inbox) fetch(ctx context.Context, now time.Time) {
 	var err error
 	var later bool
 	if desired != "" {
-		all, err = i.options.Fetch(ctx)
+		i.await(ctx, func(ctx context.Context) { all, err = i.options.Fetch(ctx) })
 	}
 	if err == nil {
 		later, err = i.take(ctx, all.Requests, now)

@@ -40,8 +40,6 @@ func (v *vouching) refresh(ctx context.Context, within time.Duration, now time.T
 	if v.ask == nil || now.Before(v.asked.Add(within)) && v.err == nil || now.Before(v.asked.Add(signersRetry)) {
 		return v.err
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
 	s, err := v.ask(ctx)
 	if err == nil || s.Bind {
 		v.signers = &s
@@ -59,15 +57,13 @@ func (v *vouching) check(r *debug.Request, now time.Time) (by string, err error)
 	return r.Person, v.signers.Keys.Check(r.Person, r.Key, now)
 }
 
-// holdToSigners ends what signers vouch for no more: requests are denied, and sessions end (D2).
-func (i *Inbox) holdToSigners(ctx context.Context, now time.Time) {
+// holdToKnown ends what signers vouch for no more, by what they said last: requests are denied, and sessions end (D2).
+// It returns for how long that is good for what goes on; 0: nothing does.
+func (i *Inbox) holdToKnown(now time.Time) (within time.Duration) {
 	if i.vouching.ask == nil {
-		return
+		return 0
 	}
-	all, err := i.folder.List()
-	if err != nil && len(all) == 0 {
-		return // look says so
-	}
+	all, _ := i.folder.List() // look says what can't be read
 	at := moment()
 	for n := range all {
 		e := &all[n]
@@ -75,22 +71,27 @@ func (i *Inbox) holdToSigners(ctx context.Context, now time.Time) {
 		if state != debugfolder.Open && state != debugfolder.Permitted && state != debugfolder.Live {
 			continue
 		}
-		_, why := i.vouching.check(&e.Request, now) // by what is known, before the control plane is waited for
-		if why == nil {
-			within := signersFor
-			if state == debugfolder.Open {
-				within = waitingFor
-			}
-			if err := i.vouching.refresh(ctx, within, now); err != nil && ctx.Err() == nil && !i.vouching.isWarned {
-				i.vouching.isWarned = true
-				i.options.Log.Warn().Err(err).Msg("who may have debug access could not be verified; the agent retries")
-			}
-			_, why = i.vouching.check(&e.Request, now)
-		}
-		if why != nil {
+		if _, why := i.vouching.check(&e.Request, now); why != nil {
 			i.end(e, state, why, now)
+			continue
+		}
+		if within == 0 {
+			within = waitingFor
+		}
+		if state != debugfolder.Open {
+			within = signersFor
 		}
 	}
+	return within
+}
+
+// askAgain asks the signers who may ask, and ends what they vouch for no more.
+func (i *Inbox) askAgain(ctx context.Context, within time.Duration, now time.Time) {
+	if err := i.vouching.refresh(ctx, within, now); err != nil && ctx.Err() == nil && !i.vouching.isWarned {
+		i.vouching.isWarned = true
+		i.options.Log.Warn().Err(err).Msg("who may have debug access could not be verified; the agent retries")
+	}
+	i.holdToKnown(i.options.Now())
 }
 
 // end ends a request that signers vouch for no more. A failure is tried again at the next look.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -49,8 +50,8 @@ func newSignedInbox(t *testing.T) *signedInbox {
 	s := &signedInbox{plane: &plane{}, word: &signersWord{}, now: time.Now()}
 	dir := t.TempDir()
 	s.folder = debugfolder.Of(dir)
-	s.Inbox = New(Options{StateDir: dir, Cell: "acme", Fetch: s.plane.fetch, AskSigners: s.word.ask, Now: time.Now,
-		Log: zerolog.Nop()})
+	s.Inbox = New(Options{StateDir: dir, Cell: "acme", Fetch: s.plane.fetch, AskSigners: s.word.ask,
+		Now: func() time.Time { return s.now }, Log: zerolog.Nop()})
 	return s
 }
 
@@ -123,6 +124,56 @@ func TestUnverifiedIsRefused(t *testing.T) {
 	if !slices.Equal(states(s.Inbox), []string{"open"}) {
 		t.Error(s.Report())
 	}
+}
+
+// D2: a key's end does not wait for a control plane that is slow to answer.
+func TestKeyEndsInTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p, w, dir := &plane{}, &signersWord{}, t.TempDir()
+		live := ask(t, nil)
+		w.name(t, live)
+		w.signers.Keys[0].Until = time.Now().Add(10 * time.Minute)
+		folder, slow := debugfolder.Of(dir), func() {}
+		i := New(Options{StateDir: dir, Cell: "acme", Now: time.Now, Log: zerolog.Nop(),
+			Fetch: func(ctx context.Context) (debug.Requests, error) {
+				slow()
+				return p.fetch(ctx)
+			},
+			AskSigners: func(ctx context.Context) (Signers, error) {
+				slow()
+				return w.ask(ctx)
+			}})
+		p.requests = []debug.SignedRequest{live}
+		i.SetDesired("1")
+		i.turn(t.Context(), time.Now())
+		if err := folder.Approve(live.ID(), debug.Permission{Made: moment(), For: time.Hour}, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := folder.Begin(live.ID(), moment(), time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		i.turn(t.Context(), time.Now())
+		waited := false
+		slow = func() {
+			if waited {
+				return
+			}
+			if err := folder.MustEnd(live.ID()); err != nil {
+				t.Error("the session ends too early", err)
+			}
+			waited = true
+			time.Sleep(time.Until(w.signers.Keys[0].Until) + 2*restlessLook)
+			if err := folder.MustEnd(live.ID()); err == nil {
+				t.Error("a session outlives its key's time while the control plane is waited for")
+			}
+		}
+		i.SetDesired("2")
+		i.turn(t.Context(), time.Now())
+		if !waited {
+			t.Error("the control plane was not asked")
+		}
+	})
 }
 
 // D2: a key that signers name no more ends what it asked for: requests that wait, permissions, and sessions.

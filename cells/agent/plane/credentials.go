@@ -115,6 +115,15 @@ func loadIdentity(dir string) (s identityRecord, damaged *DamagedIdentityError, 
 	return second, damaged, nil
 }
 
+// PublicKey returns the public part of the key in a cell's state folder; nil: it has none.
+func PublicKey(dir string) (ed25519.PublicKey, error) {
+	s, _, err := loadIdentity(dir)
+	if err != nil || len(s.Key) != ed25519.SeedSize {
+		return nil, err
+	}
+	return ed25519.NewKeyFromSeed(s.Key).Public().(ed25519.PublicKey), nil //nolint:forcetypeassert // by its doc comment
+}
+
 // readIdentity reads a file with an identity; zero: there is none.
 func readIdentity(name string) (identityRecord, error) {
 	info, err := os.Stat(name)

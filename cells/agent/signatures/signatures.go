@@ -240,11 +240,11 @@ func (k *Keeper) Report() *cells.SignaturesReport {
 		Flags: k.kept.Flags}
 }
 
-// RootVersion returns the number of the newest root that the cell has; 0: none yet.
-func (k *Keeper) RootVersion() int64 {
+// Root returns the number of the newest root that the cell has, 0: none yet, and the digest of the one that was pinned.
+func (k *Keeper) Root() (newest int64, pin releases.Digest) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.kept.State.RootVersion()
+	return k.kept.State.RootVersion(), k.kept.Pin
 }
 
 // HasPassed reports whether a release passed before. It passed for the channel of then; under way, it may be offered as

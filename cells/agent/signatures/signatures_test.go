@@ -1,12 +1,14 @@
 package signatures
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
@@ -124,12 +126,79 @@ func TestT1Corpus(t *testing.T) {
 			if i == 0 {
 				b.Roots = append([][]byte{c.Root}, b.Roots...)
 			}
-			err = k.Admit(head(), "", b, now)
+			if err = k.Admit(head(), "", b, now); err != nil || !c.Flags {
+				continue
+			}
+			var parts []trust.Part
+			if parts, _, err = k.FlagParts(trusttest.Channel, b, now); err == nil {
+				err = c.Allows(&trust.Trusted{FlagsSigned: true, Parts: parts})
+			}
 		}
 		if want := c.Valid && !c.Stricter; want != (err == nil) {
 			t.Errorf("%s: valid %v, got %v", c.Name, want, err)
 		}
 	}
+}
+
+// A cell whose root of trust is far from the first one begins with it, and not with the oldest roots.
+func TestPinnedFarFromTheFirstRoot(t *testing.T) {
+	r := honest(t)
+	for range trust.MaxRotations + 9 {
+		r.Rotate()
+	}
+	told := bundle(t, r)
+	p := &trust.Published{Ledger: &trust.Ledger{},
+		Served: &trust.Served{Timestamp: told.Timestamp, Snapshot: told.Snapshot}}
+	for i, data := range told.Roots {
+		p.Ledger.Roots = append(p.Ledger.Roots, &trust.File{Version: int64(i + 1), Digest: releases.DigestBytes(data),
+			Data: data})
+	}
+	k := open(t, Options{Dir: t.TempDir(), Root: p.Ledger.Roots[trust.MaxRotations+3].Digest})
+	have, pin := k.Root()
+	b := p.Bundle(trusttest.Channel, have, pin)
+	b.Roles = told.Roles
+	if err := k.Admit(head(), "", b, now); err != nil {
+		t.Fatal(err)
+	}
+	if newest, _ := k.Root(); newest != trust.MaxRotations+10 {
+		t.Errorf("the newest root is %d", newest)
+	}
+	b = p.Bundle(trusttest.Channel, 0, "") // of an agent that names none
+	if first := p.Ledger.Roots[0].Data; len(b.Roots) != trust.MaxRotations || !bytes.Equal(b.Roots[0], first) {
+		t.Errorf("%d roots", len(b.Roots))
+	}
+}
+
+// T6: a verification has one instant. What it reads, keeps and says is of that instant, however the machine's clock
+// moves meanwhile and wherever it stands.
+func TestT6OneInstant(t *testing.T) {
+	t.Parallel()
+	r := honest(t) // before the bubble: its clock begins in 2000
+	told, pin, dir := bundle(t, r), pinOf(t, r), t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		writes := 0
+		k := open(t, Options{Dir: dir, Root: pin, OnTestPoint: func(string) {
+			writes++
+			time.Sleep(30 * 365 * 24 * time.Hour) // the clock moves in the middle: all files expired long ago
+		}})
+		before := time.Now()
+		if err := k.Admit(head(), "", told, now); err != nil {
+			t.Fatal(err)
+		}
+		if moved := time.Since(before); writes == 0 || moved < 30*365*24*time.Hour {
+			t.Fatalf("the clock moved by %s in %d writes", moved, writes)
+		}
+		is := k.Kept()
+		if !is.Verified.Equal(now) || !is.Passed[0].At.Equal(now) || !is.Until.After(now) {
+			t.Errorf("verified at %s, passed at %s, good until %s", is.Verified, is.Passed[0].At, is.Until)
+		}
+		if err := k.Admit(head(), "", told, now.Add(time.Hour)); err != nil {
+			t.Errorf("the machine's clock counts: %v", err)
+		}
+		if err := k.Admit(head(), "", told, now.Add(25*time.Hour)); !errors.Is(err, trust.ErrExpired) {
+			t.Errorf("a day later: %v", err)
+		}
+	})
 }
 
 // The engine's head: going up to it, other values, and first installs need no more than signatures; going down needs
@@ -186,8 +255,8 @@ func TestT2PinnedRoot(t *testing.T) {
 	k, first := pinned(t, r), pinOf(t, r)
 	r.Rotate()
 	r.Rotate()
-	if err := k.Admit(head(), "", bundle(t, r), now); err != nil || k.RootVersion() != 3 {
-		t.Fatalf("root %d: %v", k.RootVersion(), err)
+	if err := k.Admit(head(), "", bundle(t, r), now); err != nil || k.Kept().State.RootVersion() != 3 {
+		t.Fatalf("root %d: %v", k.Kept().State.RootVersion(), err)
 	}
 	forged := honest(t)
 	forged.Roots[0].By = []string{"mallory", "eve"}
@@ -195,8 +264,8 @@ func TestT2PinnedRoot(t *testing.T) {
 	for name, o := range map[string]Options{"without a root": {}, "the same root": {Root: first, FromOwner: true},
 		"another token": {Root: other}} {
 		o.Dir = k.dir
-		if again := open(t, o); again.RootVersion() != 3 || again.Kept().Pin != first {
-			t.Errorf("%s: root %d of %s", name, again.RootVersion(), again.Kept().Pin)
+		if again := open(t, o); again.Kept().State.RootVersion() != 3 || again.Kept().Pin != first {
+			t.Errorf("%s: root %d of %s", name, again.Kept().State.RootVersion(), again.Kept().Pin)
 		}
 	}
 	want(t, pinned(t, forged).Admit(head(), "", bundle(t, r), now), "no root with digest")
@@ -305,8 +374,8 @@ func TestT3Crash(t *testing.T) {
 			_ = k.Admit(head(), "", bundle(t, next), now)
 		}()
 		again := open(t, Options{Dir: k.dir, Root: token})
-		if again.RootVersion() != 2 {
-			t.Errorf("after a crash at %s the root is %d", point, again.RootVersion())
+		if again.Kept().State.RootVersion() != 2 {
+			t.Errorf("after a crash at %s the root is %d", point, again.Kept().State.RootVersion())
 		}
 		want(t, again.Admit(head(), "", first, now), "version")
 		must(t, again.Admit(head(), "", bundle(t, next), now))

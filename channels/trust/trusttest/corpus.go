@@ -3,6 +3,7 @@ package trusttest
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ type Case struct {
 	Root  []byte         // what the client was given out of band
 	Told  []trust.Bundle // one after another; the verdict is about the last one
 	Valid bool           // whether a client of TUF takes the last one
+	Flags bool           // signers sign flags too, and the verdict is about FlagTarget as well
 	// Refused by this program alone, although a client of TUF may take it: it asks for more.
 	Stricter bool
 }
@@ -25,6 +27,7 @@ type Case struct {
 type attack struct {
 	name     string
 	known    bool // the client has seen the repository as it was before
+	flags    bool // signers sign flags too
 	change   func(*Repository)
 	valid    bool
 	stricter bool
@@ -38,8 +41,8 @@ func Roles() []string {
 
 // Corpus returns repositories with each attack on each role, and some that are as they should be.
 func Corpus(now time.Time) ([]Case, error) {
-	all := slices.Concat(wellFormed(), mixed(), special(), strict())
-	for _, role := range Roles() {
+	all := slices.Concat(wellFormed(), mixed(), special(), strict(), onFlags())
+	for _, role := range append(Roles(), trust.RoleFlags) {
 		all = append(all, onRole(role)...)
 	}
 	var cases []Case
@@ -54,10 +57,13 @@ func Corpus(now time.Time) ([]Case, error) {
 }
 
 func (a attack) play(now time.Time) (Case, error) {
-	c := Case{Name: a.name, Valid: a.valid, Stricter: a.stricter}
+	c := Case{Name: a.name, Valid: a.valid, Stricter: a.stricter, Flags: a.flags}
 	r, err := New(now)
 	if err != nil {
 		return c, err
+	}
+	if a.flags {
+		r.SignFlags(Part())
 	}
 	before, err := r.Bundle()
 	if err != nil {
@@ -78,7 +84,7 @@ func (a attack) play(now time.Time) (Case, error) {
 
 // isOffline reports whether people sign a role.
 func isOffline(role string) bool {
-	return role == trust.RoleRoot || role == trust.RoleTargets || role == trust.RoleReleases
+	return slices.Contains([]string{trust.RoleRoot, trust.RoleTargets, trust.RoleReleases, trust.RoleFlags}, role)
 }
 
 // touch returns a role's file, to be changed. Of the root it is the next one, for the first is the client's own.
@@ -92,7 +98,8 @@ func (r *Repository) touch(role string) *Doc {
 // onRole returns the attacks on one role's file, by one who has the keys of all others.
 func onRole(role string) (all []attack) {
 	add := func(name string, change func(d *Doc)) {
-		all = append(all, attack{name: role + "/" + name, change: func(r *Repository) { change(r.touch(role)) }})
+		all = append(all, attack{name: role + "/" + name, flags: role == trust.RoleFlags,
+			change: func(r *Repository) { change(r.touch(role)) }})
 	}
 	add("unsigned", func(d *Doc) { d.By = nil })
 	add("signed by a stranger", func(d *Doc) { d.By = []string{"mallory", "eve"} })
@@ -126,25 +133,98 @@ func onRole(role string) (all []attack) {
 		add("signed by people", func(d *Doc) { d.By = []string{"ada", "grace"} })
 	}
 	if role != trust.RoleRoot {
-		all = append(all, attack{name: role + "/missing", change: func(r *Repository) {
+		all = append(all, attack{name: role + "/missing", flags: role == trust.RoleFlags, change: func(r *Repository) {
 			r.doc(role).Change = func([]byte) []byte { return nil }
 		}})
 	}
 	if role != trust.RoleRoot && role != trust.RoleTimestamp {
-		all = append(all, attack{name: role + "/another version than was announced", change: func(r *Repository) {
+		all = append(all, attack{name: role + "/another version than was announced", flags: role == trust.RoleFlags,
+			change: func(r *Repository) {
+				meta := JSON{}
+				for name, d := range r.Roles {
+					meta[name+".json"] = JSON{"version": d.Signed["version"]}
+				}
+				if role == trust.RoleSnapshot {
+					r.Timestamp.Signed["meta"] = JSON{"snapshot.json": JSON{"version": FirstVersion + 4}}
+				} else {
+					meta[role+".json"] = JSON{"version": FirstVersion + 4}
+				}
+				r.Snapshot.Signed["meta"] = meta
+			}})
+	}
+	return all
+}
+
+// Part is what signers sign of flags. It has the release's bytes: a client that finds both finds one digest.
+func Part() trust.Part {
+	return trust.Part{Name: "flags/new-editor", SHA256: Digest().Hex(), Length: int64(len(content)),
+		Custom: json.RawMessage("{}")}
+}
+
+// FlagTarget is the name of the target of Part.
+func FlagTarget() string { return Part().Name + "/" + Part().SHA256 }
+
+// Allows reports whether the flags of a case may be taken, by what was verified.
+func (c *Case) Allows(t *trust.Trusted) error {
+	switch {
+	case t.FlagsSigned != c.Flags:
+		return fmt.Errorf("flags are signed: %t", t.FlagsSigned)
+	case t.FlagsFault != nil:
+		return t.FlagsFault
+	case c.Flags && !slices.ContainsFunc(t.Parts, func(p trust.Part) bool { return p.Name == Part().Name }):
+		return errors.New("the part is not signed")
+	}
+	return nil
+}
+
+// onFlags are repositories whose signers sign flags too.
+func onFlags() []attack {
+	const flags = trust.RoleFlags
+	return []attack{
+		{name: "flags as they should be", flags: true, valid: true, change: func(*Repository) {}},
+		{name: "flags known before, signed again", flags: true, known: true, valid: true, change: func(r *Repository) {
+			r.Roles[flags].Signed["version"] = FirstVersion + 1
+		}},
+		{name: "a snapshot that forgets flags", flags: true, change: func(r *Repository) {
 			meta := JSON{}
 			for name, d := range r.Roles {
 				meta[name+".json"] = JSON{"version": d.Signed["version"]}
 			}
-			if role == trust.RoleSnapshot {
-				r.Timestamp.Signed["meta"] = JSON{"snapshot.json": JSON{"version": FirstVersion + 4}}
-			} else {
-				meta[role+".json"] = JSON{"version": FirstVersion + 4}
-			}
+			delete(meta, flags+".json")
 			r.Snapshot.Signed["meta"] = meta
-		}})
+		}},
+		{name: "a newer snapshot that forgets flags", flags: true, known: true, change: func(r *Repository) {
+			delete(r.Roles, flags)
+		}},
+		{name: "a newer snapshot of older flags", flags: true, known: true, change: func(r *Repository) {
+			r.Roles[flags].Signed["version"] = FirstVersion - 1
+		}},
+		{name: "targets with threshold 0 for flags", flags: true, change: func(r *Repository) {
+			delegation(r, flags)["threshold"] = 0
+		}},
+		{name: "targets with a key twice for flags", flags: true, change: func(r *Repository) {
+			delegation(r, flags)["keyids"] = []any{KeyID("ada"), KeyID("ada")}
+			r.Roles[flags].By = []string{"ada"}
+		}},
+		{name: "flags of a signer of releases alone", flags: true, change: func(r *Repository) {
+			r.Roles[flags].By = []string{"ada", "linus"}
+		}},
+		{name: "flags that do not list the part", flags: true, change: func(r *Repository) { r.SignFlags() }},
+		{name: "the part listed among releases", flags: true, change: func(r *Repository) {
+			list := r.targets(trust.RoleReleases)
+			list[FlagTarget()] = r.targets(flags)[FlagTarget()]
+			r.SignFlags()
+		}},
+		{name: "a part with two hashes", flags: true, valid: true, stricter: true, change: func(r *Repository) {
+			part := r.targets(flags)[FlagTarget()].(JSON)
+			part["hashes"].(JSON)["sha512"] = strings.Repeat("0", 128)
+		}},
+		{name: "one version of flags, other content", flags: true, known: true, valid: true, stricter: true,
+			change: func(r *Repository) {
+				r.Bare = true
+				r.Roles[flags].Signed["x-more"] = "1"
+			}},
 	}
-	return all
 }
 
 func wellFormed() []attack {

@@ -30,6 +30,7 @@ type connectFlags struct {
 	stdio      bool
 	knownHosts string
 	save       string
+	cellKey    string
 }
 
 // ConnectVerb is sluice debug connect.
@@ -43,8 +44,9 @@ commands or for logs: help lists them. With the scope logs, logs NAME reads one:
 --tail 200, and for pods --previous and --container NAME.
 
 The session is SSH between you and the cell. The cell's host key is compared with the cell's key in
-the release repository, so nothing in between can read or change it. With --stdio it is the
-ProxyCommand of your own SSH client; docs/debug.md has the lines for ~/.ssh/config.
+the release repository, so nothing in between can read or change it, but who has the engine's key: it
+writes that key there. With --cell-key the key has to be the one that the cell's owner sees. With
+--stdio it is the ProxyCommand of your own SSH client; docs/debug.md has the lines for ~/.ssh/config.
 
 The cell records what you see and what you type, also passwords that are not shown.`,
 		Example: `  sluice debug connect acme --server https://sluice.example
@@ -58,6 +60,8 @@ The cell records what you see and what you type, also passwords that are not sho
 		"cell has vouched for it; ssh reads it by UserKnownHostsFile, with HostKeyAlias CELL")
 	f.StringVar(&o.save, "save", "", "new `FILE` for the session's record, once the session has ended and the record is "+
 		"compared with the cell's seal")
+	f.StringVar(&o.cellKey, "cell-key", "", "`SHA256:FINGERPRINT` of the cell's key, as sluice cell debug approve printed it to "+
+		"the owner: then not even who has the engine's key can pose as the cell")
 	client.AddServerFlag(a, cmd)
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
 		if _, err := os.Lstat(o.save); o.save != "" && (o.stdio || err == nil) {
@@ -113,6 +117,9 @@ func connect(a *cli.App, cmd *cobra.Command, args []string, o connectFlags) (int
 		return 0, err
 	}
 	keys, err := cellKeys(a, cmd, s.Cell)
+	if err == nil {
+		keys, err = withFingerprint(keys, s.Cell, o.cellKey)
+	}
 	if err != nil {
 		return 0, err
 	}

@@ -2,6 +2,7 @@ package debugcmd
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/disk"
+	"github.com/sluice-cd/sluice/cells/debug"
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
 	"github.com/sluice-cd/sluice/cmd/internal/client"
 	"github.com/sluice-cd/sluice/cmd/internal/repos"
@@ -61,6 +63,22 @@ func places(file, line string) []string {
 		return []string{file}
 	}
 	return []string{"key::" + line, ""} // the SSH agent; git's
+}
+
+// withFingerprint returns the key of a cell that has the fingerprint that the cell's owner told; empty: all of them.
+func withFingerprint(keys []ed25519.PublicKey, cell, want string) ([]ed25519.PublicKey, error) {
+	var has []string
+	for _, key := range keys {
+		is := debug.Fingerprint(key)
+		if has = append(has, is); is == want {
+			return []ed25519.PublicKey{key}, nil
+		}
+	}
+	if want == "" {
+		return keys, nil
+	}
+	return nil, cli.Fail(fmt.Errorf("the release repository has another key of cell %s, %s: whoever answers may not be the "+
+		"cell", cell, strings.Join(has, " and ")), "ask the cell's owner for the fingerprint: sluice cell debug show")
 }
 
 // findRequest returns the request with an ID; without one, the newest for the cell whose session may still begin, and

@@ -3,6 +3,7 @@ package ownercmd
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells/agent/clock"
 	"github.com/sluice-cd/sluice/cells/agent/debugfolder"
+	"github.com/sluice-cd/sluice/cells/agent/plane"
 	"github.com/sluice-cd/sluice/cells/debug"
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
 	"github.com/sluice-cd/sluice/internal/words"
@@ -43,6 +45,7 @@ type debugRequest struct {
 	Denied   string       `json:"denied,omitempty"`
 	Record   *debugRecord `json:"record,omitempty"`
 	Pending  []string     `json:"pending,omitempty"` // the command that waits for the owner
+	CellKey  string       `json:"cellKey,omitempty"` // fingerprint
 }
 
 // debugRecord is what the owner has of a session's record.
@@ -166,6 +169,7 @@ seal.`,
 		if p, err := f.Pending(e.ID); err == nil && p != nil {
 			d.Pending = p.Command
 		}
+		d.CellKey = cellKey(f)
 		_ = f.NoteShown(&e) // who may not write here can't approve either
 		help, err := helpFor(f, &e)
 		if err != nil {
@@ -174,6 +178,15 @@ seal.`,
 		return a.PrintResult(d, func() { printDebugRequest(a, d, help) })
 	}
 	return cmd
+}
+
+// cellKey returns the fingerprint of the cell's key; empty: it has none, as without a registration.
+func cellKey(f debugfolder.Folder) string {
+	key, err := plane.PublicKey(filepath.Dir(string(f)))
+	if err != nil || key == nil {
+		return ""
+	}
+	return debug.Fingerprint(key)
 }
 
 // helpFor lists what a session of the request could run or read; empty: everything, in a shell.
@@ -223,6 +236,9 @@ func printDebugRequest(a *cli.App, d debugRequest, help string) {
 		p.PrintLine("  where    in the %s (UID %s)", d.Pod, d.Pod.UID)
 	}
 	p.PrintLine("  expires  %s", words.FormatTime(d.Expires))
+	if d.CellKey != "" {
+		p.PrintLine("  this is  %s, the cell's key: the person connects with --cell-key and this", d.CellKey)
+	}
 	if d.Denied != "" {
 		p.PrintLine("  denied   %s", d.Denied)
 	}
@@ -312,8 +328,12 @@ that has the name now: one that is made anew under it gets no session.`,
 		said := fmt.Sprintf("permitted: %s with the key %s may %s, for %s, once, beginning within %s",
 			e.Request.Person, e.Request.Fingerprint(), describeGrant(e.Request.Scope, p.Pod, image),
 			words.ExactDuration(p.For), words.ExactDuration(debug.BeginWithin))
-		return a.PrintResult(map[string]string{"id": e.ID, "said": said}, func() {
+		own := cellKey(f)
+		return a.PrintResult(map[string]string{"id": e.ID, "said": said, "cellKey": own}, func() {
 			a.Stdout.PrintLine("%s", said)
+			if own != "" {
+				a.Stdout.PrintLine("tell the person: sluice debug connect CELL --cell-key %s", own)
+			}
 			if help != "" {
 				a.Stdout.PrintLine("what is permitted, whatever the release declares later:")
 				a.Stdout.PrintText("  ", strings.TrimSuffix(help, "\n"))

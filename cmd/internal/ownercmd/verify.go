@@ -20,11 +20,13 @@ import (
 
 // proof is the output of sluice cell verify.
 type proof struct {
-	Root    releases.Digest  `json:"root"` // of trust, as it was pinned
+	Root    releases.Digest  `json:"root"`              // of trust, as it was pinned
+	RootNow releases.Digest  `json:"rootNow,omitempty"` // from which the proof begins; empty: none was verified
 	Channel string           `json:"channel,omitempty"`
 	Files   []provenFile     `json:"files"`
 	Running *owner.Candidate `json:"running,omitempty"`
 	Passed  time.Time        `json:"passed,omitzero"` // when the agent verified what runs
+	Bytes   bool             `json:"bytes"`           // of what runs are here, and have the digest
 	Newest  time.Time        `json:"newest,omitzero"` // when the agent verified anything last
 	Until   time.Time        `json:"until,omitzero"`  // the first of the files of then expires
 	Fault   string           `json:"fault,omitempty"` // why what runs is not proven; empty: it is
@@ -44,9 +46,10 @@ func cellVerifyVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "verify", Short: "Prove, without asking anybody, who signed what this cell runs",
 		Args: cli.ArgumentCount(0, 0, ""),
-		Long: `Verifies every signature from the root in the agent's folder to the release that runs, and compares the
-release's bytes there with what was signed. Compare the root's digest with the one that the release
-signers publish. It ends with 1 unless what runs is proven.`,
+		Long: `Verifies the signers' signatures from the newest root in the agent's folder to the release that runs, and
+compares the release's bytes there with what was signed. Compare the newest root's digest with the one
+that the release signers publish: that it follows from the root that was pinned is the agent's word. It
+ends with 1 unless what runs is proven.`,
 		Example: `  sluice cell verify --state /var/lib/sluice`,
 	}
 	folder := findStateFolder(a, cmd)
@@ -86,6 +89,7 @@ func prove(ctx context.Context, kept *signatures.Kept, o agent.Offer, store agen
 		p.Fault = "the agent has not verified anything yet"
 		return p, nil
 	}
+	p.RootNow = releases.DigestBytes(kept.State.Root)
 	files, err := kept.State.Files(kept.Channel)
 	if err != nil {
 		return p, err
@@ -107,47 +111,49 @@ func prove(ctx context.Context, kept *signatures.Kept, o agent.Offer, store agen
 		return p, nil
 	}
 	p.Passed = kept.Passed[i].At
-	if err := proveRelease(ctx, kept, r.Release, r.Digest, p.Passed, store); err != nil {
+	if p.Bytes, err = proveRelease(ctx, kept, r.Release, r.Digest, p.Passed, store); err != nil {
 		p.Fault = err.Error()
 	}
 	return p, nil
 }
 
 // proveRelease returns why a release is not proven, by the files of the folder at the instant at which it passed.
+// compared: its bytes are there, too. Once it was rendered, the agent may keep the manifests alone.
 func proveRelease(ctx context.Context, kept *signatures.Kept, release string, digest releases.Digest, at time.Time,
-	store agent.KeptReleases) error {
+	store agent.KeptReleases) (compared bool, err error) {
 
-	trusted, _, err := trust.Verify(kept.State, trust.Bundle{}, kept.Channel, at)
-	if err != nil {
-		return err
-	}
 	v, err := releases.ParseVersion(release)
 	if err == nil {
-		err = trusted.Check(v, digest)
+		err = kept.State.Prove(kept.Channel, v, digest, at)
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	tar, err := store.Open(ctx, digest)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // it was rendered, and the agent kept the manifests alone
+		return false, nil
 	}
 	if err != nil {
-		return fmt.Errorf("read %s: %w", release, err)
+		return false, fmt.Errorf("read %s: %w", release, err)
 	}
 	defer func() { _ = tar.Close() }()
 	got, err := releases.DigestOfTar(tar, releases.Limits{})
 	if err != nil {
-		return fmt.Errorf("read %s: %w", release, err)
+		return false, fmt.Errorf("read %s: %w", release, err)
 	}
 	if got != digest {
-		return fmt.Errorf("the bytes of %s here have digest %s, and %s was signed", release, got, digest)
+		return false, fmt.Errorf("the bytes of %s here have digest %s, and %s was signed", release, got, digest)
 	}
-	return nil
+	return true, nil
 }
 
 func printProof(a *cli.App, p proof) {
-	a.Stdout.PrintLine("root of trust: %s", p.Root)
+	if p.RootNow == "" || p.RootNow == p.Root {
+		a.Stdout.PrintLine("root of trust: %s", p.Root)
+	} else {
+		a.Stdout.PrintLine("root of trust, now: %s", p.RootNow)
+		a.Stdout.PrintLine("root of trust, as pinned: %s; that the one of now follows from it is the agent's word", p.Root)
+	}
 	var rows [][]cli.Field
 	for _, f := range p.Files {
 		rows = append(rows, []cli.Field{cli.Text(fmt.Sprintf("%s %d", f.Role, f.Version)), cli.Text(string(f.Digest)),
@@ -157,8 +163,12 @@ func printProof(a *cli.App, p proof) {
 		a.Stdout.PrintTable([]string{"FILE", "DIGEST", "EXPIRES", "SIGNATURES"}, rows)
 	}
 	if p.Running != nil && p.Fault == "" {
-		a.Stdout.PrintLine("%s %s runs, and is signed for %s; verified at %s", p.Running.Release, p.Running.Digest, p.Channel,
-			cli.FormatTime(p.Passed))
+		bytes := "its bytes here have that digest"
+		if !p.Bytes {
+			bytes = "its bytes are not here, so that it runs is the agent's word"
+		}
+		a.Stdout.PrintLine("%s %s runs, and is signed for %s; verified at %s; %s", p.Running.Release, p.Running.Digest,
+			p.Channel, cli.FormatTime(p.Passed), bytes)
 	}
 	if !p.Newest.IsZero() {
 		a.Stdout.PrintLine("the agent verified last at %s, against files that are good until %s", cli.FormatTime(p.Newest),

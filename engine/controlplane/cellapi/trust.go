@@ -56,6 +56,12 @@ func (h *trustHandlers) serveBundle(w http.ResponseWriter, r *http.Request, c *a
 			&huma.ErrorDetail{Location: "query.have", Message: "the number of the root that the cell has"})
 		return
 	}
+	pin := queryparam.Get(r.URL.RawQuery, "pin")
+	if _, err := releases.ParseDigest(pin); pin != "" && err != nil {
+		api.WriteProblem(w, http.StatusBadRequest, "The request is invalid.",
+			&huma.ErrorDetail{Location: "query.pin", Message: "the SHA-256 of a root's file, such as sha256:2c26…"})
+		return
+	}
 	p, v := h.current(w, c)
 	if p == nil {
 		return
@@ -65,7 +71,7 @@ func (h *trustHandlers) serveBundle(w http.ResponseWriter, r *http.Request, c *a
 		channel = cell.Channel
 	}
 	w.Header().Set("Cache-Control", "private, no-cache")
-	api.WriteJSON(w, http.StatusOK, p.Bundle(channel, have))
+	api.WriteJSON(w, http.StatusOK, p.Bundle(channel, have, releases.Digest(pin)))
 }
 
 func orZero(text string) string {
@@ -126,10 +132,13 @@ func (h *trustHandlers) routes(d api.Docs) []api.Route {
 				OperationID: "trust", Tags: cellTags(),
 				Summary: "What a cell needs to verify that signers allow a release",
 				Description: "TUF metadata, each file as base64 of its bytes: the roots after that of have, timestamp, " +
-					"snapshot, targets, releases, and the head of the cell's channel. 404: the repository has no signers.",
+					"snapshot, targets, releases, and the head of the cell's channel; of the roots the first 256. 404: the " +
+					"repository has no signers.",
 				Parameters: []*huma.Param{cell,
 					api.Param("have", "query", "the number of the root that the cell has; 0 or nothing: none",
-						api.TextSchema())},
+						api.TextSchema()),
+					api.Param("pin", "query", "the digest of the root that the cell was given, with which the roots "+
+						"begin while it has none", api.TextSchema())},
 				Responses: map[string]*huma.Response{"200": d.JSONResponse("The files", trust.Bundle{})},
 				Errors:    []int{400, 404, 429, 503},
 			}},
