@@ -141,6 +141,32 @@ func TestDebugRecordsOneAtATime(t *testing.T) {
 	}
 }
 
+// Neither records that are refused nor connections that come to nothing can be repeated without end.
+func TestDebugSessionsHaveARate(t *testing.T) {
+	t.Parallel()
+	s := newSessionSite(t)
+	good, other := s.sealRecord(t, "acme", "what was shown", false), s.sealRecord(t, "acme", "nothing", false)
+	status := http.StatusBadRequest
+	for n := 0; status == http.StatusBadRequest && n < 50; n++ {
+		status = s.upload(t, good.seal, strings.NewReader(other.packed))
+	}
+	if status != http.StatusTooManyRequests {
+		t.Errorf("after many wrong records: %d", status)
+	}
+	if got := s.upload(t, good.seal, http.NoBody); got != http.StatusNoContent {
+		t.Errorf("the seal alone: %d", got)
+	}
+	client := s.client(t, "cells", s.signers["acme"])
+	status = http.StatusUpgradeRequired
+	for n := 0; status == http.StatusUpgradeRequired && n < 500; n++ {
+		w, _ := s.request(t, client, "cells", "POST", debug.AgentPath(s.id), "", debug.HostKeyHeader, vouched)
+		status = w.StatusCode
+	}
+	if status != http.StatusTooManyRequests {
+		t.Errorf("after many requests for a session: %d", status)
+	}
+}
+
 // A request whose session is live is not withdrawn, also before the cell reports the session. One that another replica
 // withdrew meanwhile ends with the session, and seal and record are kept all the same.
 func TestWithdrawalsHideNothing(t *testing.T) {
