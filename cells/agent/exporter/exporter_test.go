@@ -69,7 +69,7 @@ func newCell(t *testing.T) *cell {
 	t.Cleanup(func() { _ = st.Close() })
 	endpoint := httptest.NewServer(http.HandlerFunc(c.serveEndpoint))
 	t.Cleanup(endpoint.Close)
-	sink, err := exports.NewOTLP(endpoint.URL, zerolog.Nop())
+	sink, err := exports.NewOTLP(endpoint.URL, "", zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ func (c controlPlane) RoundTrip(r *http.Request) (*http.Response, error) {
 		return w.Result(), nil
 	}
 	c.taking.Lock()
-	receipt, err := c.keeper.Take(r.Context(), batch, time.Now())
+	receipt, err := c.keeper.Take(r.Context(), batch, 1, time.Now())
 	c.taking.Unlock()
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
