@@ -271,7 +271,12 @@ func (a *Aggregate) AddEvent(kind string, attributes map[string]any, now time.Ti
 
 // Collect returns what leaves for the minute that ends at now, in order: events since the last collection, and the
 // series with news whose turn it is.
-func (a *Aggregate) Collect(now time.Time) []Line {
+func (a *Aggregate) Collect(now time.Time) []Line { return a.collect(now, false) }
+
+// CollectLast is Collect at the aggregate's end, when it is every series' turn.
+func (a *Aggregate) CollectLast(now time.Time) []Line { return a.collect(now, true) }
+
+func (a *Aggregate) collect(now time.Time, last bool) []Line {
 	lines := slices.Grow(a.events, len(a.series)+len(a.dropped))
 	a.events = nil
 	keys := slices.AppendSeq(make([]string, 0, len(a.series)), maps.Keys(a.series))
@@ -282,7 +287,8 @@ func (a *Aggregate) Collect(now time.Time) []Line {
 			delete(a.series, key)
 			continue
 		}
-		if !s.news || now.Truncate(export.MinEvery).Unix()%int64(s.rule.every.Seconds()) != 0 {
+		isDue := last || now.Truncate(export.MinEvery).Unix()%int64(s.rule.every.Seconds()) == 0
+		if !s.news || !isDue {
 			continue
 		}
 		s.news = false

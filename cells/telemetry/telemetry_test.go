@@ -250,6 +250,7 @@ func TestEverySoOften(t *testing.T) {
 	if !slices.Equal(when, []int{5, 10}) {
 		t.Errorf("a series of every 5 minutes left in the minutes %v", when)
 	}
+	expect(t, a.CollectLast(start.Add(12*time.Minute)), `"metric":"rare","type":"gauge","value":11}`+"\n")
 }
 
 // Only so many series are kept, and one that nothing measures any more makes room.

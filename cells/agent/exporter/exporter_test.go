@@ -431,8 +431,8 @@ func TestDroppedFileIsAGap(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n, err := exporter.Drop(c.dir, files[0].Name); n != 1 || err != nil {
-		t.Fatal(n, err)
+	if gone, err := exporter.Drop(c.dir, files[0].Name); len(gone) != 1 || err != nil {
+		t.Fatal(gone, err)
 	}
 	if _, err := exporter.Drop(c.dir, files[0].Name); !errors.Is(err, exporter.ErrNoFile) {
 		t.Errorf("to remove it again: %v", err)
