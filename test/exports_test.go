@@ -41,6 +41,7 @@ const wishText = `apiVersion: sluice/v1
 kind: Export
 metrics:
   - {name: workspaces_running, type: gauge}
+  - {name: sluice_agent_healthy, type: gauge}
   - name: starts
     type: counter
     labels: {class: {as: enum, values: [small, large]}}
@@ -112,7 +113,8 @@ func TestExportFromProductToVendor(t *testing.T) {
 	w.eventually(func() (string, bool) {
 		var kept []byte
 		err := w.getJSON("/v1/cells/eu-1/exports", &kept)
-		return string(kept), err == nil && strings.Contains(string(kept), "workspaces_running")
+		return string(kept), err == nil && strings.Contains(string(kept), "workspaces_running") &&
+			strings.Contains(string(kept), `"metric":"sluice_agent_healthy","type":"gauge","value":1`)
 	})
 	export("off")
 	w.eventually(func() (string, bool) {

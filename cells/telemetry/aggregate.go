@@ -124,11 +124,18 @@ func (a *Aggregate) DropMany(why Reason, n int) {
 	a.changed = true
 }
 
-// Add takes a sample in.
+// AddOwn takes a sample of the agent's own in, if it may leave.
+func (a *Aggregate) AddOwn(s *Sample, now time.Time) {
+	if rule, ok := a.rules.metrics[s.Name]; ok && rule.own && rule.kind == s.Type {
+		a.add(s, rule, now)
+	}
+}
+
+// Add takes a sample of a program in.
 func (a *Aggregate) Add(s *Sample, now time.Time) {
 	rule, ok := a.rules.metrics[s.Name]
 	switch {
-	case !ok:
+	case !ok || rule.own:
 		a.Drop(Unlisted)
 	case rule.kind != s.Type:
 		a.Drop(WrongType)

@@ -42,10 +42,11 @@ type Exporter struct {
 	consent   *cells.ExportConsent // nil: the owner said nothing
 	invalid   bool                 // the owner's word can't be read: nothing leaves, and nothing is removed
 	effective []string             // lines of what may leave
-	purge     bool                 // what waits is to be removed
-	unsettled bool                 // the owner's word is not kept yet, and nothing is collected under it: see settle
-	lost      string               // why something that came in is lost; empty: nothing is
-	cut       context.CancelFunc   // ends the sending in flight
+	own       own
+	purge     bool               // what waits is to be removed
+	unsettled bool               // the owner's word is not kept yet, and nothing is collected under it: see settle
+	lost      string             // why something that came in is lost; empty: nothing is
+	cut       context.CancelFunc // ends the sending in flight
 
 	opened time.Time // its clock that no one sets counts from here
 
@@ -187,7 +188,7 @@ func (e *Exporter) applyLocked() {
 		list = e.consent.Effective(*e.wish.List)
 	}
 	if lines := list.Lines(); !slices.Equal(lines, e.effective) {
-		e.effective = lines
+		e.effective, e.own.events = lines, nil // as of the rest, nothing from before now counts
 		if e.aggregate.SetRules(telemetry.Compile(list, e.key), time.Now()) {
 			e.lost = "what may leave changed"
 		}
@@ -249,6 +250,7 @@ func untilNext(now time.Time, minute time.Duration) time.Duration {
 func (e *Exporter) keepMinute(now time.Time, last bool) {
 	defer e.noteCollected(now, last)
 	e.mu.Lock()
+	e.measureLocked(now)
 	collect := e.aggregate.Collect
 	if last {
 		collect = e.aggregate.CollectLast
