@@ -49,7 +49,7 @@ metrics:
 
 // From a product's measurement to the vendor's endpoint: nothing leaves before the owner agreed, the owner reads what
 // waits, it arrives byte for byte as far as it was agreed to, and off removes what waits (E1 to E3).
-func TestExportFromProductToVendor(t *testing.T) {
+func TestE1ExportFromProductToVendor(t *testing.T) {
 	endpoint := &vendorsEndpoint{}
 	vendor := httptest.NewServer(endpoint)
 	t.Cleanup(vendor.Close)

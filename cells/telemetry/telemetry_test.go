@@ -360,7 +360,7 @@ dropped unlisted 2
 
 // Of ten thousand secrets in every place where a program can put one, none leaves, and neither does a key or a name
 // that the list has not (E2).
-func TestCanaries(t *testing.T) {
+func TestE2Canaries(t *testing.T) {
 	const canaries = 10_000
 	a := newAggregate()
 	for i := range canaries / 10 {

@@ -81,7 +81,7 @@ func (s *sessionSite) record(t *testing.T) (status int, text string) {
 
 // D6: a cell can't replace the seal or the record of a session by newer ones. A seal may come alone, with its record
 // later, and a record that is kept is not read again.
-func TestDebugRecordsAreNotReplaced(t *testing.T) {
+func TestD6DebugRecordsAreNotReplaced(t *testing.T) {
 	t.Parallel()
 	s := newSessionSite(t)
 	first, second := s.sealRecord(t, "acme", "what was shown", false), s.sealRecord(t, "acme", "nothing", false)

@@ -28,7 +28,7 @@ func people(of ssh.Signer) map[string]*channels.Member {
 }
 
 // D4: a request that is not of a person in people, by that person's key, for that cell and still valid, is refused.
-func TestRequestsAreChecked(t *testing.T) {
+func TestD4RequestsAreChecked(t *testing.T) {
 	t.Parallel()
 	ada, stranger, now := debugtest.NewSigner(t), debugtest.NewSigner(t), time.Now()
 	good := debugtest.NewRequest(t, ada, nil)

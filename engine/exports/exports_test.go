@@ -86,7 +86,7 @@ func take(t *testing.T, k *exports.Keeper, body []byte) cells.ExportReceipt {
 }
 
 // Only the batch that follows is taken (E5): not the same again, not one that skips one, not one of another chain.
-func TestChain(t *testing.T) {
+func TestE5Chain(t *testing.T) {
 	k := newKeeper(t, nil)
 	first, h1 := batch(t, cells.ExportHeader{Cell: "acme", Sequence: 1, At: start}, gauge("queue", 1))
 	second, h2 := batch(t, cells.ExportHeader{Cell: "acme", Sequence: 2, Previous: h1, At: start,

@@ -99,7 +99,7 @@ func TestPrompt(t *testing.T) {
 }
 
 // D1, D3, D4: without the key of the request nothing begins, and the permission stays; it serves one session.
-func TestOnlyTheRequestsKeyAndOnce(t *testing.T) {
+func TestD1OnlyTheRequestsKeyAndOnce(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, debug.Read, nil)
 	if _, err := f.connect(t, debugtest.NewSigner(t)); err == nil {
@@ -125,7 +125,7 @@ func TestOnlyTheRequestsKeyAndOnce(t *testing.T) {
 }
 
 // Nothing but session channels is served.
-func TestNothingIsForwarded(t *testing.T) {
+func TestD5NothingIsForwarded(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, debug.Shell, nil)
 	c := f.mustConnect(t)
@@ -226,7 +226,7 @@ func TestSessionEndsWhole(t *testing.T) {
 
 // D2: a session ends in time also if the person killed or stopped what encloses their shell, and a process that nothing
 // names holds the output open. What has the session's variable is dead.
-func TestSessionEndsThoughItsEncloserDoesNot(t *testing.T) {
+func TestD2SessionEndsThoughItsEncloserDoesNot(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		signal, environment string
