@@ -344,28 +344,57 @@ func (d *fullDisk) Write(p []byte) (int, error) {
 	return d.recordFile.Write(p)
 }
 
-// D6: a session whose record can't be written ends, and what was not recorded did not leave.
-func TestUnrecordableSessionEnds(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, debug.Shell, nil)
-	f.session.record = func() (recordFile, error) {
-		file, err := createRecord(f.folder.RecordPath(f.id))
-		return &fullDisk{file, 100_000}, err
+// moveToSmallDisk moves the cell's state to a disk of 256 KiB. root may mount one, and CI runs as root.
+func (f *fixture) moveToSmallDisk(t *testing.T) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=256k"); err != nil {
+		t.Skip("no disk can be mounted here: ", err)
 	}
-	c := f.mustConnect(t)
-	s, err := c.NewSession()
-	if err != nil {
+	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
+	if err := os.CopyFS(dir, os.DirFS(f.stateDir)); err != nil {
 		t.Fatal(err)
 	}
-	out, _ := s.Output("yes sluice")
-	e := f.awaitEnding(t)
-	if !strings.Contains(e.why, "no space left") {
-		t.Errorf("it ended because %s", e.why)
+	f.stateDir, f.folder = dir, debugfolder.Of(dir)
+	f.session.permit = &folderPermit{folder: f.folder, id: f.id, onBegin: func() {}}
+}
+
+// D6: a session whose record can't be written ends, and what was not recorded did not leave.
+func TestD6UnrecordableSessionEnds(t *testing.T) {
+	t.Parallel()
+	for name, fill := range map[string]func(*testing.T, *fixture){
+		"a write fails": func(_ *testing.T, f *fixture) {
+			f.session.record = func() (recordFile, error) {
+				file, err := createRecord(f.folder.RecordPath(f.id))
+				return &fullDisk{file, 100_000}, err
+			}
+		},
+		"the disk is full": func(t *testing.T, f *fixture) { f.moveToSmallDisk(t) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t, debug.Shell, nil)
+			fill(t, f)
+			s, err := f.mustConnect(t).NewSession()
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, _ := s.Output("yes sluice")
+			e := f.awaitEnding(t)
+			if !strings.Contains(e.why, "no space left") {
+				t.Errorf("it ended because %s", e.why)
+			}
+			if recorded := joined(f.readRecord(t, e), "o"); !strings.HasPrefix(recorded, string(out)) || len(out) == 0 {
+				t.Errorf("%d bytes left the cell, and %d were recorded", len(out), len(recorded))
+			}
+		})
 	}
-	if recorded := joined(f.readRecord(t, e), "o"); !strings.HasPrefix(recorded, string(out)) || len(out) == 0 {
-		t.Errorf("%d bytes left the cell, and %d were recorded", len(out), len(recorded))
-	}
-	f = newFixture(t, debug.Shell, nil)
+}
+
+// D6: a session whose record can't be begun does not begin, and the permission stays.
+func TestD6UnrecordableSessionDoesNotBegin(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, debug.Shell, nil)
 	f.session.record = func() (recordFile, error) { return nil, os.ErrPermission }
 	if c, err := f.connect(t, f.key); err == nil {
 		if _, err := c.NewSession(); err == nil {
