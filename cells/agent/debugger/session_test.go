@@ -152,28 +152,8 @@ func TestD5NothingIsForwarded(t *testing.T) {
 	}
 }
 
-// D2: what this package waits for at a session's end leaves half a second to the machine until all is killed and the
-// connection closed, and lasts less than a second if what was killed is slow to end. How fast this machine is, which
-// may be busy, is no test's business.
-func TestWaitsOfAnEnd(t *testing.T) {
-	t.Parallel()
-	killed := checkEvery + encloserTime
-	for _, c := range []struct {
-		what        string
-		waits, most time.Duration
-	}{
-		{"the connection is closed", checkEvery + farewell, time.Second / 2},
-		{"all is killed", killed, time.Second / 2},
-		{"the end is no longer waited for", killed + sweepTime, time.Second},
-	} {
-		if c.waits > c.most {
-			t.Errorf("%s only after %s", c.what, c.waits)
-		}
-	}
-}
-
 // D2: whatever ends a session, what it started is dead then, in whatever session of processes it is.
-func TestSessionEndsWhole(t *testing.T) {
+func TestD2SessionEndsWhole(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		end  func(f *fixture)
