@@ -88,8 +88,9 @@ bench-trust: ## What it costs a cell to verify signed releases, beside a bare ha
 	$(GO) run ./test/bench -only trust
 
 .PHONY: bench-export
-bench-export: ## What leaves a cell, beside bare protobuf, and its memory; debug sessions, beside OpenSSH.
+bench-export: ## What leaves a cell, beside bare protobuf, and its memory; debug sessions, beside OpenSSH, and their stops.
 	$(GO) run ./test/bench -only export,debug
+	$(GO) test ./cells/agent/debugger -run '^$$' -bench D2Stop -benchtime 200x
 
 .PHONY: bench-fleet
 bench-fleet: ## The same for ten thousand cells: server, load and bare baselines side by side.

@@ -81,7 +81,7 @@ func take(t *testing.T, k *exports.Keeper, cell string, at time.Time, line strin
 	defer func() { _ = packer.Close() }()
 	b, err := exports.Parse(packer.EncodeAll([]byte(string(header)+"\n"+content), nil))
 	if err == nil {
-		_, err = k.Take(t.Context(), b, at)
+		_, err = k.Take(t.Context(), b, 1, at)
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -144,7 +144,7 @@ func arrows() map[string][]string {
 			"engine/store/rows", "engine/store/tables"),
 		"engine/images":       {"releases", "cells/process", "internal/backoff", "internal/filelock"},
 		"engine/images/ecr":   {"internal/aws"},
-		"engine/exports":      with("cells/telemetry", "engine/plan", "engine/records", "engine/view"),
+		"engine/exports":      with("cells/identity", "cells/telemetry", "engine/plan", "engine/records", "engine/view"),
 		"engine/records":      {},
 		"engine/debugrelay":   {},
 		"engine/debugrecords": {"engine/records"},

@@ -41,6 +41,7 @@ const wishText = `apiVersion: sluice/v1
 kind: Export
 metrics:
   - {name: workspaces_running, type: gauge}
+  - {name: sluice_agent_healthy, type: gauge}
   - name: starts
     type: counter
     labels: {class: {as: enum, values: [small, large]}}
@@ -48,7 +49,7 @@ metrics:
 
 // From a product's measurement to the vendor's endpoint: nothing leaves before the owner agreed, the owner reads what
 // waits, it arrives byte for byte as far as it was agreed to, and off removes what waits (E1 to E3).
-func TestExportFromProductToVendor(t *testing.T) {
+func TestE1ExportFromProductToVendor(t *testing.T) {
 	endpoint := &vendorsEndpoint{}
 	vendor := httptest.NewServer(endpoint)
 	t.Cleanup(vendor.Close)
@@ -112,7 +113,8 @@ func TestExportFromProductToVendor(t *testing.T) {
 	w.eventually(func() (string, bool) {
 		var kept []byte
 		err := w.getJSON("/v1/cells/eu-1/exports", &kept)
-		return string(kept), err == nil && strings.Contains(string(kept), "workspaces_running")
+		return string(kept), err == nil && strings.Contains(string(kept), "workspaces_running") &&
+			strings.Contains(string(kept), `"metric":"sluice_agent_healthy","type":"gauge","value":1`)
 	})
 	export("off")
 	w.eventually(func() (string, bool) {

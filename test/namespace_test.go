@@ -29,10 +29,10 @@ const (
 // end is one end of the cable: a network device with an address.
 type end struct{ device, address string }
 
-// TestCellBehindOneCable checks invariant 6 in the kernel. The control plane and a cell are in network namespaces with
+// TestD5CellBehindOneCable checks invariant 6 in the kernel. The control plane and a cell are in network namespaces with
 // one cable between them. The cell registers, installs, updates and rolls back, and a person debugs it. The cell
 // listens on nothing beyond loopback, and no packet of the control plane begins a connection.
-func TestCellBehindOneCable(t *testing.T) {
+func TestD5CellBehindOneCable(t *testing.T) {
 	if os.Getenv(insideVariable) == "" {
 		t.Parallel()
 		enterNamespace(t)

@@ -321,6 +321,7 @@ func (l *loop) persist() error {
 		l.logEvent(e)
 	}
 	l.reported.add(s.events, time.Now())
+	l.exports.CountEvents(s.events)
 	s.events = nil
 	l.agent.testPoint("history kept")
 	text, err := json.Marshal(s.journal)
@@ -348,6 +349,7 @@ func (l *loop) persist() error {
 	l.publishWish()
 	l.saveDeclared()
 	report := s.buildReport()
+	l.exports.NoteState(report.State)
 	l.reporter.Publish(report, isReportable(s), hasEvents)
 	if err := l.saveReported(report); err != nil {
 		return err

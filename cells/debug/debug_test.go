@@ -23,7 +23,7 @@ func newRequest() debug.Request {
 }
 
 // D4: only the holder of the key that a request names can have signed it, and not a byte of it can be changed.
-func TestRequestIsSigned(t *testing.T) {
+func TestD4RequestIsSigned(t *testing.T) {
 	t.Parallel()
 	ada := debugtest.NewSigner(t)
 	signed, err := debug.Sign(newRequest(), ada)
@@ -106,7 +106,7 @@ func TestRequestRefusals(t *testing.T) {
 }
 
 // D4: a relay can't put a host key of its own in the place of the cell's, nor one of another session.
-func TestHostKeyIsVouchedFor(t *testing.T) {
+func TestD4HostKeyIsVouchedFor(t *testing.T) {
 	t.Parallel()
 	public, private, _ := ed25519.GenerateKey(rand.Reader)
 	_, stranger, _ := ed25519.GenerateKey(rand.Reader)
@@ -133,7 +133,7 @@ func TestHostKeyIsVouchedFor(t *testing.T) {
 }
 
 // D2, D3: a permission has to be used soon, in the same boot, and ends by the monotonic clock.
-func TestPermissionEnds(t *testing.T) {
+func TestD2PermissionEnds(t *testing.T) {
 	t.Parallel()
 	p := debug.Permission{Made: debug.Moment{Boot: "a", Since: time.Hour}, For: 30 * time.Minute}
 	at := func(boot string, since time.Duration) debug.Moment { return debug.Moment{Boot: boot, Since: since} }

@@ -12,7 +12,7 @@ import (
 )
 
 // D2: nothing that a command of a debug session started survives the command, nor its being told to end.
-func TestEnclosedCommandLeavesNothing(t *testing.T) {
+func TestD2EnclosedCommandLeavesNothing(t *testing.T) {
 	for name, c := range map[string]struct {
 		script string
 		stop   bool

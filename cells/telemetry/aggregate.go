@@ -124,11 +124,18 @@ func (a *Aggregate) DropMany(why Reason, n int) {
 	a.changed = true
 }
 
-// Add takes a sample in.
+// AddOwn takes a sample of the agent's own in, if it may leave.
+func (a *Aggregate) AddOwn(s *Sample, now time.Time) {
+	if rule, ok := a.rules.metrics[s.Name]; ok && rule.own && rule.kind == s.Type {
+		a.add(s, rule, now)
+	}
+}
+
+// Add takes a sample of a program in.
 func (a *Aggregate) Add(s *Sample, now time.Time) {
 	rule, ok := a.rules.metrics[s.Name]
 	switch {
-	case !ok:
+	case !ok || rule.own:
 		a.Drop(Unlisted)
 	case rule.kind != s.Type:
 		a.Drop(WrongType)
@@ -271,7 +278,12 @@ func (a *Aggregate) AddEvent(kind string, attributes map[string]any, now time.Ti
 
 // Collect returns what leaves for the minute that ends at now, in order: events since the last collection, and the
 // series with news whose turn it is.
-func (a *Aggregate) Collect(now time.Time) []Line {
+func (a *Aggregate) Collect(now time.Time) []Line { return a.collect(now, false) }
+
+// CollectLast is Collect at the aggregate's end, when it is every series' turn.
+func (a *Aggregate) CollectLast(now time.Time) []Line { return a.collect(now, true) }
+
+func (a *Aggregate) collect(now time.Time, last bool) []Line {
 	lines := slices.Grow(a.events, len(a.series)+len(a.dropped))
 	a.events = nil
 	keys := slices.AppendSeq(make([]string, 0, len(a.series)), maps.Keys(a.series))
@@ -282,7 +294,8 @@ func (a *Aggregate) Collect(now time.Time) []Line {
 			delete(a.series, key)
 			continue
 		}
-		if !s.news || now.Truncate(export.MinEvery).Unix()%int64(s.rule.every.Seconds()) != 0 {
+		isDue := last || now.Truncate(export.MinEvery).Unix()%int64(s.rule.every.Seconds()) == 0
+		if !s.news || !isDue {
 			continue
 		}
 		s.news = false

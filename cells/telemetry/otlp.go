@@ -134,6 +134,20 @@ func eachField(message []byte, number protowire.Number, do func([]byte) error) e
 	return nil
 }
 
+// ReadPartialSuccess returns how many points or records an OTLP endpoint left out of a request that it accepted, by its
+// answer, and why. The answers for metrics and for logs have the same fields.
+func ReadPartialSuccess(answer []byte) (rejected int64, why string) {
+	_ = eachField(answer, 1, func(partial []byte) error { // a malformed answer rejects nothing
+		n, err := numberField(partial, 1)
+		if err == nil {
+			rejected = int64(n)
+			err = eachField(partial, 2, func(text []byte) error { why = string(text); return nil })
+		}
+		return err
+	})
+	return rejected, why
+}
+
 // numberField returns the last number of a field; 0: there is none.
 func numberField(message []byte, number protowire.Number) (value uint64, err error) {
 	for len(message) > 0 {

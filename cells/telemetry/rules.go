@@ -34,6 +34,7 @@ type metricRule struct {
 	kind   export.Type
 	every  time.Duration
 	labels []use // by name
+	own    bool  // the agent measures it, and no program
 }
 
 type use struct {
@@ -46,7 +47,8 @@ type use struct {
 func Compile(l export.List, key []byte) *Rules {
 	r := &Rules{metrics: map[string]metricRule{}, events: map[string][]use{}, key: key}
 	for _, m := range l.Metrics {
-		r.metrics[m.Name] = metricRule{m.Type, max(m.Every, export.MinEvery), compileUses(m.Labels)}
+		r.metrics[m.Name] = metricRule{m.Type, max(m.Every, export.MinEvery), compileUses(m.Labels),
+			strings.HasPrefix(m.Name, export.AgentPrefix)}
 	}
 	for _, e := range l.Events {
 		r.events[e.Kind] = compileUses(e.Fields)

@@ -250,6 +250,7 @@ func TestEverySoOften(t *testing.T) {
 	if !slices.Equal(when, []int{5, 10}) {
 		t.Errorf("a series of every 5 minutes left in the minutes %v", when)
 	}
+	expect(t, a.CollectLast(start.Add(12*time.Minute)), `"metric":"rare","type":"gauge","value":11}`+"\n")
 }
 
 // Only so many series are kept, and one that nothing measures any more makes room.
@@ -359,7 +360,7 @@ dropped unlisted 2
 
 // Of ten thousand secrets in every place where a program can put one, none leaves, and neither does a key or a name
 // that the list has not (E2).
-func TestCanaries(t *testing.T) {
+func TestE2Canaries(t *testing.T) {
 	const canaries = 10_000
 	a := newAggregate()
 	for i := range canaries / 10 {

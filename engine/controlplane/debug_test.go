@@ -26,7 +26,7 @@ func askedBy(t *testing.T) (debug.SignedRequest, map[string]*channels.Member) {
 
 // A person asks, the cell hears of it by its desired state and finds the request, and people see what became of it. D4:
 // nothing but a request signed by the person's own key is kept.
-func TestDebugRequests(t *testing.T) {
+func TestD4DebugRequests(t *testing.T) {
 	t.Parallel()
 	h := newSecuredSite(t, true)
 	signed, people := askedBy(t)

@@ -242,7 +242,7 @@ func New(o Options) (*Server, error) {
 		asked := debugapi.Options{Views: o.Views, Requests: o.Debug, Auth: a, Log: o.Log}
 		if o.Records != nil {
 			sessions := sessionapi.New(sessionapi.Options{Views: o.Views, Auth: a, Requests: o.Debug,
-				Records: debugrecords.New(o.Records), Dir: o.ContentDir, Shutdown: s.shutdown})
+				Records: debugrecords.New(o.Records), Throttle: s.cells, Dir: o.ContentDir, Shutdown: s.shutdown})
 			s.mux.addRoutes(sessions.Routes(d))
 			asked.IsLive = sessions.IsLive
 		}

@@ -128,7 +128,7 @@ func mustPass(t *testing.T, from io.Writer, to io.Reader) {
 
 // D1, D3, D4: the ends of a session are the request's own cell, and a person who may operate it. One session is live
 // at a time.
-func TestDebugSessionsWhoMay(t *testing.T) {
+func TestD1DebugSessionsWhoMay(t *testing.T) {
 	t.Parallel()
 	s := newSessionSite(t)
 	as := func(cell, role, name string) int {

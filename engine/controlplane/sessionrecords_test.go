@@ -81,7 +81,7 @@ func (s *sessionSite) record(t *testing.T) (status int, text string) {
 
 // D6: a cell can't replace the seal or the record of a session by newer ones. A seal may come alone, with its record
 // later, and a record that is kept is not read again.
-func TestDebugRecordsAreNotReplaced(t *testing.T) {
+func TestD6DebugRecordsAreNotReplaced(t *testing.T) {
 	t.Parallel()
 	s := newSessionSite(t)
 	first, second := s.sealRecord(t, "acme", "what was shown", false), s.sealRecord(t, "acme", "nothing", false)
@@ -138,6 +138,32 @@ func TestDebugRecordsOneAtATime(t *testing.T) {
 	}
 	if _, text := s.record(t); text != "what was shown" {
 		t.Errorf("%q is kept", text)
+	}
+}
+
+// Neither records that are refused nor connections that come to nothing can be repeated without end.
+func TestDebugSessionsHaveARate(t *testing.T) {
+	t.Parallel()
+	s := newSessionSite(t)
+	good, other := s.sealRecord(t, "acme", "what was shown", false), s.sealRecord(t, "acme", "nothing", false)
+	status := http.StatusBadRequest
+	for n := 0; status == http.StatusBadRequest && n < 50; n++ {
+		status = s.upload(t, good.seal, strings.NewReader(other.packed))
+	}
+	if status != http.StatusTooManyRequests {
+		t.Errorf("after many wrong records: %d", status)
+	}
+	if got := s.upload(t, good.seal, http.NoBody); got != http.StatusNoContent {
+		t.Errorf("the seal alone: %d", got)
+	}
+	client := s.client(t, "cells", s.signers["acme"])
+	status = http.StatusUpgradeRequired
+	for n := 0; status == http.StatusUpgradeRequired && n < 500; n++ {
+		w, _ := s.request(t, client, "cells", "POST", debug.AgentPath(s.id), "", debug.HostKeyHeader, vouched)
+		status = w.StatusCode
+	}
+	if status != http.StatusTooManyRequests {
+		t.Errorf("after many requests for a session: %d", status)
 	}
 }
 

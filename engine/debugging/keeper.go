@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -28,6 +29,7 @@ const Kind = "debug"
 // Bounds of what is kept.
 const (
 	MaxOpen   = 8                      // requests of a cell that are open
+	MaxDaily  = 64                     // requests of a cell in 24 hours, also those that were withdrawn
 	Retention = debugrecords.Retention // of requests, and of the seals and records of their sessions
 )
 
@@ -62,13 +64,16 @@ type Keeper struct {
 	written  <-chan struct{} // other processes wrote
 	changed  wake.Signal     // this process did
 	log      zerolog.Logger
+
+	mu     sync.Mutex
+	opened map[[sha256.Size]byte]debug.Request // requests whose signatures were verified, by a hash with the signature
 }
 
 // New returns a keeper. announce gets, by cell, a hash of the cell's open requests, whenever it changes. written
 // receives when other processes wrote records of Kind; nil: there are none.
 func New(r records.Store, announce func(map[string]string), written <-chan struct{}, log zerolog.Logger) *Keeper {
 	return &Keeper{records: r, sessions: debugrecords.New(r), announce: announce, written: written,
-		changed: wake.New(), log: log}
+		changed: wake.New(), log: log, opened: map[[sha256.Size]byte]debug.Request{}}
 }
 
 // RefusedError says why a request is not kept.
@@ -113,7 +118,7 @@ func (k *Keeper) Add(ctx context.Context, s debug.SignedRequest, r debug.Request
 	if err != nil {
 		return err
 	}
-	open := 0
+	open, today := 0, 0
 	for i := range all {
 		if all[i].ID == s.ID() {
 			return nil
@@ -121,10 +126,17 @@ func (k *Keeper) Add(ctx context.Context, s debug.SignedRequest, r debug.Request
 		if all[i].isOpen(&all[i].Request, now) {
 			open++
 		}
+		if now.Sub(all[i].Sent) < 24*time.Hour {
+			today++
+		}
 	}
 	if open >= MaxOpen {
 		return &RefusedError{fmt.Sprintf("%d requests for the cell %s are open: withdraw one (sluice debug withdraw), "+
 			"or wait until its owner has answered", open, r.Cell)}
+	}
+	if today >= MaxDaily {
+		return &RefusedError{fmt.Sprintf("the cell %s was asked %d times in 24 hours: wait, or ask its owner in another "+
+			"way", r.Cell, today)}
 	}
 	err = k.put(ctx, records.Record{Kind: Kind, Key: key(r.Cell, s.ID())}, Kept{Signed: s, By: by, Sent: now})
 	if errors.Is(err, records.ErrConflict) { // the same request, at once
@@ -146,51 +158,13 @@ func (k *Keeper) put(ctx context.Context, r records.Record, kept Kept) (err erro
 	return nil
 }
 
-// Entry is a request that is kept, opened.
-type Entry struct {
-	Kept
-	ID      string
-	Request debug.Request
-	version int64
-}
-
-// List returns the requests of a cell, the oldest first; empty: of all cells.
-func (k *Keeper) List(ctx context.Context, cell string) ([]Entry, error) {
-	prefix := ""
-	if cell != "" {
-		prefix = key(cell, "")
-	}
-	var all []Entry
-	for r, err := range records.All(ctx, k.records, Kind, records.Page{Prefix: prefix}) {
-		if err != nil {
-			return nil, fmt.Errorf("read requests for debug access: %w", err)
-		}
-		if e, err := parse(r); err == nil { // written by a later version, else
-			all = append(all, e)
-		}
-	}
-	slices.SortStableFunc(all, func(a, b Entry) int { return a.Sent.Compare(b.Sent) })
-	return all, nil
-}
-
-func parse(r records.Record) (Entry, error) {
-	e := Entry{version: r.Version}
-	if err := json.Unmarshal(r.Body, &e.Kept); err != nil {
-		return e, fmt.Errorf("read request %s for debug access: %w", r.Key, err)
-	}
-	var err error
-	e.ID = e.Signed.ID()
-	e.Request, err = e.Signed.Open()
-	return e, err
-}
-
 // Load returns a request of a cell, or records.ErrNotFound.
 func (k *Keeper) Load(ctx context.Context, cell, id string) (Entry, error) {
 	r, err := k.records.Get(ctx, Kind, key(cell, id))
 	if err != nil {
 		return Entry{}, fmt.Errorf("read request %s for debug access: %w", id, err)
 	}
-	return parse(r)
+	return k.parse(r)
 }
 
 // Find returns a request of a cell that was not withdrawn, or records.ErrNotFound.
@@ -292,6 +266,7 @@ func (k *Keeper) look(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return err
 	}
+	k.forgetOthers(all)
 	k.announce(hashes(all, now))
 	for _, e := range all {
 		if now.Sub(e.Sent) < Retention {

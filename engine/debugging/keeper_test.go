@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,7 +28,7 @@ func people(of ssh.Signer) map[string]*channels.Member {
 }
 
 // D4: a request that is not of a person in people, by that person's key, for that cell and still valid, is refused.
-func TestRequestsAreChecked(t *testing.T) {
+func TestD4RequestsAreChecked(t *testing.T) {
 	t.Parallel()
 	ada, stranger, now := debugtest.NewSigner(t), debugtest.NewSigner(t), time.Now()
 	good := debugtest.NewRequest(t, ada, nil)
@@ -145,6 +146,64 @@ func TestKeeper(t *testing.T) {
 	}
 	if all, err := k.List(t.Context(), ""); err != nil || len(all) != 0 {
 		t.Error(len(all), err)
+	}
+}
+
+// A person who asks and withdraws without end is stopped, what is kept is listed in pages, and no signature is verified
+// twice.
+func TestRequestsAreBounded(t *testing.T) {
+	t.Parallel()
+	ada := debugtest.NewSigner(t)
+	k := New(openStore(t), func(map[string]string) {}, nil, zerolog.Nop())
+	ask := func(cell string) error {
+		s := debugtest.NewRequest(t, ada, func(r *debug.Request) { r.Cell = cell })
+		if err := add(t, k, s); err != nil {
+			return err
+		}
+		return k.Withdraw(t.Context(), cell, s.ID(), time.Now())
+	}
+	for i := range 5 * MaxDaily {
+		if err := ask([]string{"a", "b", "c", "d", "e"}[i%5]); err != nil {
+			t.Fatal(i, err)
+		}
+	}
+	refused := new(RefusedError)
+	if err := ask("a"); !errors.As(err, &refused) || !strings.Contains(err.Error(), "64 times in 24 hours") {
+		t.Error(err)
+	}
+	for cell, want := range map[string][]int{"": {records.MaxPage, 5*MaxDaily - records.MaxPage}, "b": {MaxDaily}} {
+		var sizes []int
+		seen := map[string]bool{}
+		for after, last := "", false; !last; last = after == "" {
+			page, next, err := k.ListPage(t.Context(), cell, after)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range page {
+				seen[e.ID] = true
+			}
+			sizes, after = append(sizes, len(page)), next
+		}
+		if total := len(seen); !slices.Equal(sizes, want) || cell == "" && total != 5*MaxDaily {
+			t.Errorf("pages of %q: %v, want %v, with %d requests", cell, sizes, want, total)
+		}
+	}
+	if n := len(k.opened); n != 5*MaxDaily {
+		t.Errorf("%d requests are known to be signed", n)
+	}
+	for sum, r := range k.opened { // no other verification would find this
+		r.Reason = "known"
+		k.opened[sum] = r
+	}
+	all, err := k.List(t.Context(), "a")
+	if err != nil || len(all) != MaxDaily || all[0].Request.Reason != "known" {
+		t.Errorf("%d, %+v (%v)", len(all), all, err)
+	}
+	if err := k.look(t.Context(), time.Now().Add(Retention+time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.look(t.Context(), time.Now()); err != nil || len(k.opened) > 0 {
+		t.Errorf("%d requests are remembered that are gone (%v)", len(k.opened), err)
 	}
 }
 

@@ -108,7 +108,7 @@ func TestBytesPassBothWays(t *testing.T) {
 }
 
 // D2: a cell that is revoked, and a person whose token is removed, lose the session within a second; both ends do.
-func TestEndsThatAreNoLongerAllowedAreCut(t *testing.T) {
+func TestD2EndsThatAreNoLongerAllowedAreCut(t *testing.T) {
 	t.Parallel()
 	for side := range 2 {
 		var revoked atomic.Bool

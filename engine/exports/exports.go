@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"io"
 	"time"
+	"unicode/utf8"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -31,6 +32,7 @@ const (
 	valuesKind   = "export-values"
 	maxGaps      = 10
 	maxLines     = 20_000 // of a batch
+	maxWhy       = 200    // characters of why something is missing
 	quiet        = maxAge // after the last batch
 )
 
@@ -46,6 +48,7 @@ type State struct {
 // Position is how far a cell's exports are.
 type Position struct {
 	cells.ExportReceipt
+	Epoch    int64             `json:"epoch,omitempty" doc:"of the identity that the cell had"`
 	Began    time.Time         `json:"began"`          // when the first batch came after the last long pause
 	At       time.Time         `json:"at"`             // end of the minute of the last batch, by the cell's clock
 	Received time.Time         `json:"received"`       // of the last batch
@@ -104,6 +107,9 @@ func Parse(body []byte) (*Batch, error) {
 	if b.Sequence < 1 || b.At.IsZero() {
 		return nil, fmt.Errorf("%w: its header lacks a sequence or a time", ErrInvalid)
 	}
+	if b.Gap != nil && utf8.RuneCountInString(b.Gap.Why) > maxWhy { // the position keeps several of them
+		return nil, fmt.Errorf("%w: why something is missing has more than %d characters", ErrInvalid, maxWhy)
+	}
 	for line := range bytes.Lines(content) {
 		l, err := telemetry.ParseLine(line)
 		if err != nil {
@@ -116,12 +122,18 @@ func Parse(body []byte) (*Batch, error) {
 	return b, nil
 }
 
-// Take stores a batch of a cell, if it is the next one, and says which batch of the cell is the last now.
-func (k *Keeper) Take(ctx context.Context, b *Batch, now time.Time) (cells.ExportReceipt, error) {
+// Take stores a batch of a cell, if it is the next one, and says which batch of the cell is the last now. epoch is that
+// of the cell's identity: with another one it is another cell under the name, and nothing of the former is left.
+func (k *Keeper) Take(ctx context.Context, b *Batch, epoch int64, now time.Time) (cells.ExportReceipt, error) {
 	position, version, err := load[Position](ctx, k, positionKind, b.Cell)
+	if err == nil && position.isOfAnother(epoch) {
+		position, version = Position{}, 0
+		err = k.forget(ctx, b.Cell)
+	}
 	if err != nil {
 		return cells.ExportReceipt{}, err
 	}
+	position.Epoch = epoch
 	if b.Sequence != position.Sequence+1 || b.Previous != position.Hash {
 		return position.ExportReceipt, nil // the cell goes on from there
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/rs/zerolog"
 	logspb "go.opentelemetry.io/proto/otlp/logs/v1"
 	metricspb "go.opentelemetry.io/proto/otlp/metrics/v1"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sluice-cd/sluice/cells"
@@ -77,7 +78,7 @@ func take(t *testing.T, k *exports.Keeper, body []byte) cells.ExportReceipt {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := k.Take(t.Context(), b, start)
+	r, err := k.Take(t.Context(), b, 1, start)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +86,7 @@ func take(t *testing.T, k *exports.Keeper, body []byte) cells.ExportReceipt {
 }
 
 // Only the batch that follows is taken (E5): not the same again, not one that skips one, not one of another chain.
-func TestChain(t *testing.T) {
+func TestE5Chain(t *testing.T) {
 	k := newKeeper(t, nil)
 	first, h1 := batch(t, cells.ExportHeader{Cell: "acme", Sequence: 1, At: start}, gauge("queue", 1))
 	second, h2 := batch(t, cells.ExportHeader{Cell: "acme", Sequence: 2, Previous: h1, At: start,
@@ -118,12 +119,15 @@ func TestParseRefuses(t *testing.T) {
 	zero, _ := batch(t, cells.ExportHeader{Cell: "acme", At: start}, gauge("a", 1))
 	line, _ := batch(t, good, gauge("a", 1), "{}\n")
 	many, _ := batch(t, good, strings.Repeat(gauge("a", 1), 20_001))
+	why, _ := batch(t, cells.ExportHeader{Cell: "acme", Sequence: 1, At: start,
+		Gap: &cells.ExportGap{From: start, To: start, Why: strings.Repeat("é", 201)}}, gauge("a", 1))
 	for name, body := range map[string][]byte{
 		"no zstd": []byte("no"), "nothing": nil, "no header": pack(t, "no\n"),
 		"an unknown field": pack(t, `{"cell":"a","x":1}`),
 		"other lines":      wrong, "no sequence": zero, "a bad line": line, "too many lines": many,
-		"a bomb":        pack(t, strings.Repeat("a", cells.MaxExportedText+1)),
-		"a long header": pack(t, `{"cell":"`+strings.Repeat("a", 1<<17)+"\"}\n"),
+		"a gap with a long reason": why,
+		"a bomb":                   pack(t, strings.Repeat("a", cells.MaxExportedText+1)),
+		"a long header":            pack(t, `{"cell":"`+strings.Repeat("a", 1<<17)+"\"}\n"),
 	} {
 		if _, err := exports.Parse(body); !errors.Is(err, exports.ErrInvalid) {
 			t.Errorf("%s: %v", name, err)
@@ -150,18 +154,30 @@ func TestValuesAreBounded(t *testing.T) {
 
 // endpoint is an OTLP endpoint that answers with a status.
 type endpoint struct {
-	status  atomic.Int32
-	metrics chan *metricspb.MetricsData
-	events  chan *logspb.LogsData
+	status   atomic.Int32
+	noEvents atomic.Bool  // it is down for events alone
+	answer   atomic.Value // of what it takes, as bytes
+	headers  http.Header  // of the last request
+	log      bytes.Buffer
+	metrics  chan *metricspb.MetricsData
+	events   chan *logspb.LogsData
 }
 
 func newEndpoint(t *testing.T) (*endpoint, *exports.OTLP) {
 	e := &endpoint{metrics: make(chan *metricspb.MetricsData, 10), events: make(chan *logspb.LogsData, 10)}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
+		e.headers = r.Header
 		if status := int(e.status.Load()); status != 0 {
 			http.Error(w, "no", status)
 			return
+		}
+		if e.noEvents.Load() && r.URL.Path == "/base/v1/logs" {
+			http.Error(w, "no", http.StatusServiceUnavailable)
+			return
+		}
+		if answer, ok := e.answer.Load().([]byte); ok {
+			_, _ = w.Write(answer)
 		}
 		var m metricspb.MetricsData
 		var l logspb.LogsData
@@ -177,7 +193,7 @@ func newEndpoint(t *testing.T) (*endpoint, *exports.OTLP) {
 		}
 	}))
 	t.Cleanup(server.Close)
-	sink, err := exports.NewOTLP(server.URL+"/base/", zerolog.New(&bytes.Buffer{}))
+	sink, err := exports.NewOTLP(server.URL+"/base/", "Authorization=Basic%20YTpi, x-tenant=one", zerolog.New(&e.log))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +214,7 @@ func TestOTLP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := k.Take(t.Context(), b, start); err == nil {
+	if _, err := k.Take(t.Context(), b, 1, start); err == nil {
 		t.Error("a batch was taken while the endpoint was down")
 	}
 	if s, err := k.Load(t.Context(), "acme"); err != nil || s.Sequence != 0 {
@@ -219,6 +235,9 @@ func TestOTLP(t *testing.T) {
 	if got := strings.Join(names, ", "); got != "queue 0 1 0, requests 2 0 0, seconds 0 0 1" {
 		t.Errorf("the metrics are %s", got)
 	}
+	if h := e.headers; h.Get("Authorization") != "Basic YTpi" || h.Get("X-Tenant") != "one" {
+		t.Errorf("the headers are %v", h)
+	}
 	if r := l.ResourceLogs[0].ScopeLogs[0].LogRecords[0]; r.EventName != "login.failed" || len(r.Attributes) != 2 {
 		t.Errorf("the event is %v", r)
 	}
@@ -226,9 +245,74 @@ func TestOTLP(t *testing.T) {
 	if err := sink.Send(context.Background(), "acme", []telemetry.Line{{At: start, Event: "x"}}); err != nil {
 		t.Error(err)
 	}
-	for _, address := range []string{"collector:4318", "ftp://a", "", "https://"} {
-		if _, err := exports.NewOTLP(address, zerolog.Nop()); err == nil {
-			t.Errorf("%q is an endpoint", address)
+}
+
+// A batch of which the endpoint has the metrics, and not the events, goes on with the events.
+func TestMetricsAreSentOnce(t *testing.T) {
+	e, sink := newEndpoint(t)
+	value := 1.0
+	lines := []telemetry.Line{{At: start, Metric: "queue", Type: export.Gauge, Value: &value}, {At: start, Event: "x"}}
+	e.noEvents.Store(true)
+	for range 3 {
+		if err := sink.Send(t.Context(), "acme", lines); err == nil {
+			t.Fatal("events were sent to an endpoint that takes none now")
+		}
+	}
+	if err := sink.Send(t.Context(), "globex", lines); err == nil || len(e.metrics) != 2 {
+		t.Errorf("of two cells' metrics the endpoint has %d batches (%v)", len(e.metrics), err)
+	}
+	e.noEvents.Store(false)
+	if err := sink.Send(t.Context(), "acme", lines); err != nil || len(e.metrics) != 2 || len(e.events) != 1 {
+		t.Errorf("%d batches of metrics, %d of events (%v)", len(e.metrics), len(e.events), err)
+	}
+	if err := sink.Send(t.Context(), "acme", lines); err != nil || len(e.metrics) != 3 {
+		t.Errorf("a whole batch that comes again: %d batches of metrics (%v)", len(e.metrics), err)
+	}
+}
+
+// What an endpoint leaves out of a batch that it accepts is logged, once for many.
+func TestPartialSuccessIsLogged(t *testing.T) {
+	e, sink := newEndpoint(t)
+	partial := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), 3)
+	partial = protowire.AppendString(protowire.AppendTag(partial, 2, protowire.BytesType), "too old")
+	for _, answer := range [][]byte{{}, []byte("<html>"), protowire.AppendBytes(
+		protowire.AppendTag(nil, 1, protowire.BytesType), partial)} {
+		e.answer.Store(answer)
+		for range 2 {
+			if err := sink.Send(t.Context(), "acme", []telemetry.Line{{At: start, Event: "x"}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	text := e.log.String()
+	if strings.Count(text, "\n") != 1 || !strings.Contains(text, `"rejected":3,"why":"too old"`) {
+		t.Errorf("the log is %s", text)
+	}
+}
+
+// Customers' data leaves this machine encrypted, and credentials are not on the command line.
+func TestOTLPAddresses(t *testing.T) {
+	for _, tt := range []struct{ address, headers, want string }{
+		{"https://collector.example:4318", "", ""},
+		{"http://localhost:4318/base", " Authorization=Basic%20YTpi , x-tenant=one,", ""},
+		{"http://[::1]:4318", "", ""},
+		{"collector:4318", "", "no OTLP endpoint"}, {"ftp://a", "", "no OTLP endpoint"}, {"", "", "no OTLP endpoint"},
+		{"https://", "", "no OTLP endpoint"},
+		{"http://collector.example:4318", "", "unencrypted"}, {"http://10.0.0.1:4318", "", "unencrypted"},
+		{"https://user:pass@collector.example", "", "no credentials"},
+		{"https://collector.example?token=pass", "", "no credentials"},
+		{"https://collector.example", "Authorization", "can't be used"},
+		{"https://collector.example", "=pass", "can't be used"},
+		{"https://collector.example", "a b=pass", "can't be used"},
+		{"https://collector.example", "a=pass%0d%0ab", "can't be used"},
+		{"https://collector.example", "a=pass%", "can't be used"},
+	} {
+		switch _, err := exports.NewOTLP(tt.address, tt.headers, zerolog.Nop()); {
+		case tt.want == "" && err != nil:
+			t.Errorf("%s: %v", tt.address, err)
+		case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want) ||
+			strings.Contains(err.Error(), "pass")):
+			t.Errorf("%s, %s: %v", tt.address, tt.headers, err)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package exports
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"maps"
@@ -10,7 +11,9 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
+	"unicode"
 
 	"github.com/rs/zerolog"
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
@@ -19,7 +22,9 @@ import (
 	resourcepb "go.opentelemetry.io/proto/otlp/resource/v1"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/cells/telemetry"
+	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases/export"
 )
 
@@ -31,48 +36,111 @@ const (
 // OTLP is an endpoint that takes OTLP over HTTP, as protobuf.
 type OTLP struct {
 	base   string
+	header http.Header // of each request
 	client *http.Client
 	log    zerolog.Logger
+
+	mu       sync.Mutex
+	half     map[string][sha256.Size]byte // by cell: metrics that the endpoint has, of a batch whose events it has not
+	rejected int64                        // points and records that the endpoint left out, since it was logged
+	logged   time.Time                    // when it was
 }
 
-// NewOTLP returns the endpoint at an address, below which there are v1/metrics and v1/logs.
-func NewOTLP(address string, log zerolog.Logger) (*OTLP, error) {
+// HeadersVariable is the environment variable with headers for an endpoint, as OpenTelemetry defines it.
+const HeadersVariable = "OTEL_EXPORTER_OTLP_HEADERS"
+
+// NewOTLP returns the endpoint at an address, below which there are v1/metrics and v1/logs. headers is what
+// HeadersVariable has: NAME=VALUE,… with values that are escaped as in URLs.
+func NewOTLP(address, headers string, log zerolog.Logger) (*OTLP, error) {
 	u, err := url.Parse(address)
-	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+	switch {
+	case err == nil && (u.User != nil || u.RawQuery != ""):
+		return nil, fmt.Errorf("is seen by all on this machine, so it may have no credentials and no query: put a "+
+			"header such as Authorization=Bearer%%20TOKEN into $%s", HeadersVariable)
+	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
 		return nil, fmt.Errorf("%.200q is no OTLP endpoint: it must be such as https://collector.example:4318", address)
+	case u.Scheme == "http" && !identity.IsLocalHost(u.Hostname()):
+		return nil, fmt.Errorf("%.200q would send what customers' cells export unencrypted over the network: it must "+
+			"begin with https://, unless it is on this machine", address)
 	}
-	return &OTLP{base: strings.TrimSuffix(u.String(), "/"), log: log, client: &http.Client{Timeout: sendTimeout,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}, nil
+	o := &OTLP{base: strings.TrimSuffix(u.String(), "/"), header: http.Header{}, log: log,
+		half: map[string][sha256.Size]byte{}, client: &http.Client{Timeout: sendTimeout,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+	for pair := range strings.SplitSeq(headers, ",") {
+		name, escaped, found := strings.Cut(strings.TrimSpace(pair), "=")
+		value, err := url.PathUnescape(strings.TrimSpace(escaped))
+		switch name = strings.TrimSpace(name); {
+		case !found && name == "":
+		case err != nil || !found || !isHeaderName(name) || strings.ContainsFunc(value, unicode.IsControl):
+			return nil, fmt.Errorf("can't be used with $%s: it must be such as Authorization=Bearer%%20TOKEN",
+				HeadersVariable)
+		default:
+			o.header.Set(name, value)
+		}
+	}
+	o.header.Set("Content-Type", "application/x-protobuf")
+	return o, nil
+}
+
+func isHeaderName(name string) bool {
+	return name != "" && strings.Trim(strings.ToLower(name), "abcdefghijklmnopqrstuvwxyz0123456789-_") == ""
 }
 
 // Send implements Sink. What the endpoint refuses for good is logged and counts as sent: it would hold up all that
-// comes after.
+// comes after. Metrics that the endpoint took are not sent again because their batch's events failed.
 func (o *OTLP) Send(ctx context.Context, cell string, lines []telemetry.Line) error {
 	metrics, events := encode(cell, lines)
-	if err := o.post(ctx, cell, "/v1/metrics", metrics); err != nil {
+	first, err := proto.MarshalOptions{Deterministic: true}.Marshal(metrics)
+	if err != nil {
 		return err
 	}
-	return o.post(ctx, cell, eventsPath, events)
+	second, err := proto.Marshal(events)
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(first)
+	if !o.hasHalf(cell, sum) {
+		if err := o.post(ctx, cell, "/v1/metrics", first); err != nil {
+			return err
+		}
+	}
+	err = o.post(ctx, cell, eventsPath, second)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if delete(o.half, cell); err != nil {
+		o.half[cell] = sum
+	}
+	return err
 }
 
-func (o *OTLP) post(ctx context.Context, cell, path string, message proto.Message) error {
-	body, err := proto.Marshal(message)
-	if err != nil || len(body) == 0 {
-		return err
+func (o *OTLP) hasHalf(cell string, sum [sha256.Size]byte) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	has, ok := o.half[cell]
+	return ok && has == sum
+}
+
+func (o *OTLP) post(ctx context.Context, cell, path string, body []byte) error {
+	if len(body) == 0 {
+		return nil
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, o.base+path, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
-	request.Header.Set("Content-Type", "application/x-protobuf")
+	request.Header = o.header.Clone()
 	response, err := o.client.Do(request)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = response.Body.Close() }()
-	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 1<<20)) // so that the connection can be used again
+	// All of it is read, so that the connection can be used again.
+	answer, _ := io.ReadAll(io.LimitReader(response.Body, 1<<20)) // what can't be read says nothing of a refusal
 	switch status := response.StatusCode; {
 	case status/100 == 2:
+		if n, why := telemetry.ReadPartialSuccess(answer); n > 0 {
+			o.noteRejected(cell, n, words.Clip(why, maxWhy), time.Now())
+		}
 		return nil
 	case status == http.StatusBadRequest, status == http.StatusRequestEntityTooLarge,
 		path == eventsPath && (status == http.StatusNotFound || status == http.StatusMethodNotAllowed ||
@@ -81,6 +149,20 @@ func (o *OTLP) post(ctx context.Context, cell, path string, message proto.Messag
 		return nil
 	}
 	return fmt.Errorf("the OTLP endpoint answered %s", response.Status)
+}
+
+const rejectedAgain = time.Minute // between two logs that an endpoint left something out
+
+// noteRejected logs that an endpoint took a part only, at most once a minute. It must not be sent again, says OTLP.
+func (o *OTLP) noteRejected(cell string, n int64, why string, now time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.rejected += n; now.Sub(o.logged) < rejectedAgain {
+		return
+	}
+	o.log.Error().Str("cell", cell).Int64("rejected", o.rejected).Str("why", why).
+		Msg("the OTLP endpoint left out points or events of what cells exported; this is the newest of them")
+	o.rejected, o.logged = 0, now
 }
 
 // encode returns the metrics and the events of a cell's lines; empty messages if there are none.

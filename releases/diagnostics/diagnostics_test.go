@@ -62,7 +62,7 @@ func TestResolve(t *testing.T) {
 }
 
 // D4: what a person writes can become nothing but the value of a typed argument.
-func TestResolveRefusals(t *testing.T) {
+func TestD4ResolveRefusals(t *testing.T) {
 	t.Parallel()
 	l := parse(t)
 	for _, line := range []string{

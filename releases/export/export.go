@@ -103,6 +103,22 @@ var (
 // always exported under such a name.
 const OwnPrefix = "sluice_export_"
 
+// AgentPrefix begins the names of what the agent measures of itself, which leaves as any other metric does: programs
+// can measure none of that name.
+const AgentPrefix = "sluice_agent_"
+
+// What the agent measures.
+const (
+	AgentHealthy = AgentPrefix + "healthy"      // a gauge: 1 while what runs is healthy, else 0
+	AgentEvents  = AgentPrefix + "events"       // a counter of the cell's events, by kind
+	AgentMemory  = AgentPrefix + "memory_bytes" // a gauge: what the agent's heap and stacks have of the machine
+)
+
+// agentMetrics returns the types of what the agent measures.
+func agentMetrics() map[string]Type {
+	return map[string]Type{AgentHealthy: Gauge, AgentEvents: Counter, AgentMemory: Gauge}
+}
+
 // ValidName reports whether a metric or an event may have the name.
 func ValidName(name string) bool { return metricName().MatchString(name) }
 
@@ -144,6 +160,10 @@ func (l *List) Check() []ListFault {
 		c.checkName(at+".name", "a metric's name", m.Name, names)
 		if strings.HasPrefix(m.Name, OwnPrefix) {
 			c.refuse(at+".name", "%s: names that begin with %s are Sluice's own", m.Name, OwnPrefix)
+		}
+		if strings.HasPrefix(m.Name, AgentPrefix) && agentMetrics()[m.Name] != m.Type {
+			c.refuse(at+".name", "%s: the agent measures no %s of that name: docs/export.md lists what it does", m.Name,
+				m.Type)
 		}
 		if m.Every != 0 && (m.Every < MinEvery || m.Every > MaxEvery || m.Every%time.Minute != 0) {
 			c.refuse(at+".every", "%s: from %s to %s is possible, in whole minutes", m.Every, MinEvery, MaxEvery)

@@ -84,6 +84,7 @@ func TestParseFaults(t *testing.T) {
 	for name, c := range map[string]struct{ from, to, fault string }{
 		"a name with a space":      {"http_requests", "http requests", "can't be a metric's name"},
 		"Sluice's own":             {"queue_length", "sluice_export_x", "Sluice's own"},
+		"not the agent's":          {"queue_length", "sluice_agent_x", "the agent measures no gauge"},
 		"twice":                    {"queue_length", "http_requests", "is there twice"},
 		"an unknown type":          {"type: gauge", "type: summary", "summary"},
 		"text of a label":          {"user: {as: hash}", "user: {as: text}", "text is not for labels"},

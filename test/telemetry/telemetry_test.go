@@ -45,7 +45,7 @@ func agreed() (series map[string]float64, events map[string]int) {
 // Programs with OpenTelemetry's SDKs for Go and JavaScript measure through the agent's socket. What was agreed to
 // arrives at the collector's own receiver, and none of 10,000 secrets in names, units, descriptions, labels, exemplars,
 // bodies, severities, scopes, and attributes of events and resources does (E2).
-func TestSDKsToCollector(t *testing.T) {
+func TestE2SDKsToCollector(t *testing.T) {
 	p := newPlace(t)
 	address := freeAddress(t)
 	v := startVendor(t, address)

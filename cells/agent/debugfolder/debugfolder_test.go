@@ -40,7 +40,7 @@ func keep(t *testing.T, f debugfolder.Folder, scope debug.Scope) string {
 func permission() debug.Permission { return debug.Permission{Made: at(0), For: time.Hour} }
 
 // D1, D3: a session begins only under a permission, and once, whoever tries at the same time.
-func TestPermissionServesOnce(t *testing.T) {
+func TestD1PermissionServesOnce(t *testing.T) {
 	t.Parallel()
 	f := debugfolder.Of(t.TempDir())
 	id := keep(t, f, debug.Read)
@@ -333,7 +333,7 @@ func TestUnsentRecordStays(t *testing.T) {
 }
 
 // D1, D4: what the owner approved is what can run, whatever the release declares later, and no other document.
-func TestPermissionIsOfWhatWasShown(t *testing.T) {
+func TestD1PermissionIsOfWhatWasShown(t *testing.T) {
 	t.Parallel()
 	f := debugfolder.Of(t.TempDir())
 	id := keep(t, f, debug.Read)

@@ -68,12 +68,12 @@ func declared() diagnostics.List {
 }
 
 // newFixture permits a session of a scope. change changes the permission; nil: it is for half an hour.
-func newFixture(t *testing.T, scope debug.Scope, change func(*debug.Permission)) *fixture {
+func newFixture(t testing.TB, scope debug.Scope, change func(*debug.Permission)) *fixture {
 	t.Helper()
 	return newFixtureOf(t, scope, debugtest.NewSigner(t), change)
 }
 
-func newFixtureOf(t *testing.T, scope debug.Scope, key ssh.Signer, change func(*debug.Permission)) *fixture {
+func newFixtureOf(t testing.TB, scope debug.Scope, key ssh.Signer, change func(*debug.Permission)) *fixture {
 	t.Helper()
 	state := t.TempDir()
 	f := &fixture{stateDir: state, folder: debugfolder.Of(state), key: key, ended: make(chan ending, 1),
@@ -111,7 +111,7 @@ func newFixtureOf(t *testing.T, scope debug.Scope, key ssh.Signer, change func(*
 }
 
 // serve serves the session, and returns the person's end of the connection.
-func (f *fixture) serve(t *testing.T) net.Conn {
+func (f *fixture) serve(t testing.TB) net.Conn {
 	t.Helper()
 	var near net.Conn
 	f.conn, near = tcpPair(t)
@@ -131,7 +131,7 @@ func (f *fixture) listen(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func (f *fixture) serveOn(t *testing.T, accept func() (net.Conn, error)) {
+func (f *fixture) serveOn(t testing.TB, accept func() (net.Conn, error)) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -155,7 +155,7 @@ func (f *fixture) serveOn(t *testing.T, accept func() (net.Conn, error)) {
 }
 
 // tcpPair returns both ends of a connection.
-func tcpPair(t *testing.T) (one, other net.Conn) {
+func tcpPair(t testing.TB) (one, other net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -173,7 +173,7 @@ func tcpPair(t *testing.T) (one, other net.Conn) {
 }
 
 // connect serves the session and connects to it with a key.
-func (f *fixture) connect(t *testing.T, key ssh.Signer) (*ssh.Client, error) {
+func (f *fixture) connect(t testing.TB, key ssh.Signer) (*ssh.Client, error) {
 	t.Helper()
 	config := &ssh.ClientConfig{User: "x", Auth: []ssh.AuthMethod{ssh.PublicKeys(key)},
 		HostKeyCallback: ssh.FixedHostKey(f.session.hostKey.PublicKey())}
@@ -186,7 +186,7 @@ func (f *fixture) connect(t *testing.T, key ssh.Signer) (*ssh.Client, error) {
 	return client, nil
 }
 
-func (f *fixture) mustConnect(t *testing.T) *ssh.Client {
+func (f *fixture) mustConnect(t testing.TB) *ssh.Client {
 	t.Helper()
 	c, err := f.connect(t, f.key)
 	if err != nil {
@@ -214,7 +214,7 @@ func output(t *testing.T, c *ssh.Client, line string) (string, int) {
 }
 
 // awaitEnding waits for the session's end, and returns it.
-func (f *fixture) awaitEnding(t *testing.T) ending {
+func (f *fixture) awaitEnding(t testing.TB) ending {
 	t.Helper()
 	select {
 	case e := <-f.ended:
@@ -272,7 +272,7 @@ func joined(events []event, code string) string {
 }
 
 // awaitPid waits for a file with a process's id.
-func awaitPid(t *testing.T, name string) int {
+func awaitPid(t testing.TB, name string) int {
 	t.Helper()
 	deadline := time.Now().Add(time.Minute)
 	for time.Now().Before(deadline) {
@@ -290,7 +290,7 @@ func awaitPid(t *testing.T, name string) int {
 }
 
 // awaitEnd waits for a process that was killed, and that does not end by itself: it needs a core to end on.
-func awaitEnd(t *testing.T, pid int) {
+func awaitEnd(t testing.TB, pid int) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); isAlive(pid); time.Sleep(5 * time.Millisecond) { // between two looks
 		if time.Now().After(deadline) {

@@ -11,7 +11,7 @@ import (
 
 // D7: healing waits while a session is live. Afterwards what it changed is healed, or kept for a day at most if the
 // owner had it kept.
-func TestHealingWaitsForSessions(t *testing.T) {
+func TestD7HealingWaitsForSessions(t *testing.T) {
 	t.Parallel()
 	noon := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
 	changes := 0

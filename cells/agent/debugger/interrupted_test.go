@@ -48,7 +48,7 @@ func (r *receiver) RoundTrip(q *http.Request) (*http.Response, error) {
 
 // D2, D3: a session in which the agent was killed is over: the next agent ends what it left running, seals its record
 // and sends both. The permission is spent.
-func TestAgentKilledInSession(t *testing.T) {
+func TestD2AgentKilledInSession(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, debug.Shell, func(p *debug.Permission) { p.KeepChanges = true })
 	now, err := moment()
@@ -118,7 +118,7 @@ func TestAgentKilledInSession(t *testing.T) {
 
 // D3: a session that did not begin, though its permission was marked as used, is over, and does not count as live until
 // its time ends. One whose permission was not used may be tried again.
-func TestSessionThatFailedToBegin(t *testing.T) {
+func TestD3SessionThatFailedToBegin(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, debug.Shell, nil)
 	e, err := f.folder.Load(f.id)

@@ -24,7 +24,7 @@ func (f *fixture) restart(t *testing.T) *Debugger {
 }
 
 // D7: what a session changed is kept across a start of the agent, for a day, and until another release begins.
-func TestKeptChangesSurviveTheAgent(t *testing.T) {
+func TestD7KeptChangesSurviveTheAgent(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, debug.Shell, func(p *debug.Permission) { p.KeepChanges = true })
 	if err := f.session.permit.begin(); err != nil {

@@ -84,7 +84,7 @@ func TestLogs(t *testing.T) {
 }
 
 // A log is followed until the person types ^C, and again; the session goes on, and its end ends what follows (D2).
-func TestLogsFollow(t *testing.T) {
+func TestD2LogsFollow(t *testing.T) {
 	t.Parallel()
 	f, name := newLogsFixture(t, nil)
 	appendLine(t, name, "first")

@@ -87,7 +87,7 @@ func TestShellInPod(t *testing.T) {
 }
 
 // D2: the owner's stop ends a session in a pod with all that it started.
-func TestStopInPod(t *testing.T) {
+func TestD2StopInPod(t *testing.T) {
 	f := newPodFixture(t)
 	s, err := f.mustConnect(t).NewSession()
 	if err != nil {

@@ -37,6 +37,7 @@ const (
 // recordFile is where a record is written. *os.File implements it.
 type recordFile interface {
 	io.Writer
+	Truncate(size int64) error
 	Sync() error
 	Close() error
 }
@@ -156,6 +157,9 @@ func (r *recorder) writeLine() error {
 		return r.fail(errRecordFull)
 	}
 	n, err := r.file.Write(r.line)
+	if err != nil && n > 0 && r.file.Truncate(r.chain.Length()) == nil {
+		n = 0 // a full disk took a part of the line, which no player can read
+	}
 	_, _ = r.chain.Write(r.line[:n])  // it never fails
 	_, _ = r.packer.Write(r.line[:n]) // it counts
 	r.line, r.unsynced = r.line[:0], r.unsynced+n

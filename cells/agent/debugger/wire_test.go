@@ -130,7 +130,7 @@ func attacks() []attack {
 }
 
 // D4: a relay that flips, injects, replays or cuts can end a session, and change nothing in it.
-func TestEvilRelay(t *testing.T) {
+func TestD4EvilRelay(t *testing.T) {
 	t.Parallel()
 	for _, a := range attacks() {
 		for _, toCell := range []bool{false, true} {

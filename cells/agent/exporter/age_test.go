@@ -66,3 +66,42 @@ func TestClockLeaps(t *testing.T) {
 		t.Errorf("the gap is %+v", gap)
 	}
 }
+
+// E4: what waits has room for 64 MiB and for 72 hours. Beyond it the older half gives way, as a gap.
+func TestE4BudgetIsKept(t *testing.T) {
+	t.Parallel()
+	noon := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+	for name, tt := range map[string]struct {
+		size int64         // of each of ten files
+		age  time.Duration // of the oldest
+		left int
+	}{
+		"as much as may wait":  {MaxWaiting / 10, MaxAge, 10},
+		"a little more":        {MaxWaiting/10 + 1, MaxAge, 5},
+		"a little longer":      {1, MaxAge + time.Second, 5},
+		"more than the double": {MaxWaiting / 4, time.Hour, 5},
+	} {
+		e := Open(Options{StateDir: t.TempDir(), Cell: "acme", To: unreachable{}, Log: zerolog.Nop()})
+		wish := export.List{Metrics: []export.Metric{{Name: "queue", Type: export.Gauge}}}
+		e.SetWish("1.0.0", &wish)
+		e.SetConsent(&cells.ExportConsent{Hold: cells.MaxHold, Allowed: wish})
+		oldest := noon.Add(-tt.age)
+		for i := range 10 {
+			file := e.dir.path(oldest.Add(time.Duration(i)*time.Second).Format(nameLayout) + sealedEnding)
+			if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Truncate(file, tt.size)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		files, err := e.dir.files()
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := instant{noon, 0}
+		if files, err = e.removeUnwanted(files, e.ages.see(files, now), now.wall); err != nil || len(files) != tt.left {
+			t.Errorf("%s: %d files are left (%v), want %d", name, len(files), err, tt.left)
+		}
+		if gap := e.position.Gap; (gap != nil) != (tt.left < 10) || gap != nil && !gap.From.Equal(oldest) {
+			t.Errorf("%s: the gap is %+v", name, gap)
+		}
+	}
+}

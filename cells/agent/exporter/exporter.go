@@ -42,21 +42,24 @@ type Exporter struct {
 	consent   *cells.ExportConsent // nil: the owner said nothing
 	invalid   bool                 // the owner's word can't be read: nothing leaves, and nothing is removed
 	effective []string             // lines of what may leave
-	purge     bool                 // what waits is to be removed
-	unsettled bool                 // the owner's word is not kept yet, and nothing is collected under it: see settle
-	lost      string               // why something that came in is lost; empty: nothing is
-	cut       context.CancelFunc   // ends the sending in flight
+	own       own
+	purge     bool               // what waits is to be removed
+	unsettled bool               // the owner's word is not kept yet, and nothing is collected under it: see settle
+	lost      string             // why something that came in is lost; empty: nothing is
+	cut       context.CancelFunc // ends the sending in flight
 
 	opened time.Time // its clock that no one sets counts from here
 
 	// Only the goroutine of Run uses these.
 	position position
-	ages     ages
-	inFlight chan outcome // nil: none
-	retryAt  time.Time
-	failures int
-	differed int    // answers in a row that named another position
-	warned   string // what was logged last; empty: nothing since a batch was taken
+	// what leaves was collected last time: then there is a collectedFile
+	collecting bool
+	ages       ages
+	inFlight   chan outcome // nil: none
+	retryAt    time.Time
+	failures   int
+	differed   int    // answers in a row that named another position
+	warned     string // what was logged last; empty: nothing since a batch was taken
 }
 
 // Pauses between tries to send.
@@ -65,6 +68,7 @@ const (
 	maxPause     = 5 * time.Minute
 	maxAhead     = 2 * time.Minute  // of a file's time, before the clock counts as set back
 	noRoutePause = 10 * time.Minute // after an answer that exports are not taken at all
+	lookForDrop  = time.Second      // while a file is sent, between two looks whether the owner removed it
 )
 
 // Open opens the folder of exports below a state folder that this process has locked. It keeps nothing and sends
@@ -81,16 +85,30 @@ func Open(o Options) *Exporter {
 		e.warn(err, "the folder of the exports can't be prepared")
 	}
 	e.openKey()
+	e.openPosition(time.Now())
+	return e
+}
+
+// openPosition reads how far the exports are. What was not collected since the last agent did is a gap.
+func (e *Exporter) openPosition(now time.Time) {
 	var err error
 	if e.position, err = loadJSON[position](e.dir, positionFile, maxRecord); err != nil {
 		e.warn(err, "it can't be read how far the exports are: the control plane says where to go on")
-		if aside, err := disk.PutAside(e.dir.path(positionFile), time.Now()); err == nil {
-			o.Log.Warn().Str("file", aside).Msg("a file of the exports was damaged: the agent put it aside")
+		if aside, err := disk.PutAside(e.dir.path(positionFile), now); err == nil {
+			e.options.Log.Warn().Str("file", aside).Msg("a file of the exports was damaged: the agent put it aside")
 		}
 		e.position = position{}
-		e.position.widen(time.Now().UTC(), "the cell lost how far it was")
+		e.position.widen(now.UTC(), "the cell lost how far it was")
 	}
-	return e
+	before, err := loadJSON[collected](e.dir, collectedFile, maxRecord)
+	if err != nil {
+		before = collected{Until: now.UTC()} // not known: at least there is a gap
+	}
+	e.collecting = !before.Until.IsZero()
+	if e.collecting && !(before.Whole && now.Sub(before.Until) < export.MinEvery) {
+		e.position.widen(before.Until, notRunning)
+		e.widen(now.UTC(), notRunning)
+	}
 }
 
 // openKey reads the key of hashes, or makes it. Nothing is taken in without it.
@@ -170,7 +188,7 @@ func (e *Exporter) applyLocked() {
 		list = e.consent.Effective(*e.wish.List)
 	}
 	if lines := list.Lines(); !slices.Equal(lines, e.effective) {
-		e.effective = lines
+		e.effective, e.own.events = lines, nil // as of the rest, nothing from before now counts
 		if e.aggregate.SetRules(telemetry.Compile(list, e.key), time.Now()) {
 			e.lost = "what may leave changed"
 		}
@@ -213,7 +231,7 @@ func (e *Exporter) Run(ctx context.Context) {
 			e.inFlight = nil
 			e.finish(o, time.Now())
 		case <-minute.C:
-			e.keepMinute(time.Now())
+			e.keepMinute(time.Now(), false)
 			minute.Reset(untilNext(time.Now(), e.options.Minute))
 		}
 		timer.Stop()
@@ -221,17 +239,23 @@ func (e *Exporter) Run(ctx context.Context) {
 	if e.inFlight != nil {
 		<-e.inFlight
 	}
-	e.keepMinute(time.Now())
+	e.keepMinute(time.Now(), true)
 }
 
 func untilNext(now time.Time, minute time.Duration) time.Duration {
 	return now.Truncate(minute).Add(minute).Sub(now)
 }
 
-// keepMinute makes a file of what came in.
-func (e *Exporter) keepMinute(now time.Time) {
+// keepMinute makes a file of what came in, of all of it the last time.
+func (e *Exporter) keepMinute(now time.Time, last bool) {
+	defer e.noteCollected(now, last)
 	e.mu.Lock()
-	lines, lost := e.aggregate.Collect(now), e.lost
+	e.measureLocked(now)
+	collect := e.aggregate.Collect
+	if last {
+		collect = e.aggregate.CollectLast
+	}
+	lines, lost := collect(now), e.lost
 	e.lost = ""
 	if e.invalid && e.consent != nil && !e.consent.Off && e.wish.List != nil {
 		lost = "the owner's decisions could not be read"
@@ -256,6 +280,24 @@ func (e *Exporter) keepMinute(now time.Time) {
 	}
 }
 
+// noteCollected notes until when what leaves was collected, for the next agent. Once nothing may leave, there is no
+// such note, and the time is no gap.
+func (e *Exporter) noteCollected(now time.Time, last bool) {
+	e.mu.Lock()
+	leaves, invalid := len(e.effective) > 0, e.invalid
+	e.mu.Unlock()
+	var err error
+	switch {
+	case leaves:
+		e.collecting, err = true, e.dir.saveJSON(collectedFile, collected{now.UTC(), last})
+	case e.collecting && !invalid:
+		e.collecting, err = false, remove(e.dir.path(collectedFile))
+	}
+	if err != nil {
+		e.warn(err, "it can't be kept until when exports were collected: after a start, the gap will be wider")
+	}
+}
+
 // warn logs a problem once, until another comes.
 func (e *Exporter) warn(err error, what string) {
 	if err.Error() != e.warned {
@@ -276,6 +318,11 @@ func (e *Exporter) upkeep(ctx context.Context, now instant) time.Duration {
 	if e.isWithoutKey() {
 		e.openKey()
 	}
+	wait := time.Minute
+	if e.inFlight != nil {
+		wait = lookForDrop
+		e.cutDropped()
+	}
 	var age map[string]time.Duration
 	files, err := e.dir.files()
 	if err == nil {
@@ -289,7 +336,6 @@ func (e *Exporter) upkeep(ctx context.Context, now instant) time.Duration {
 	e.mu.Lock()
 	stopped, hold := e.invalid || e.consent == nil || e.consent.Off, e.consent.HeldFor()
 	e.mu.Unlock()
-	wait := time.Minute
 	if stopped || len(files) == 0 {
 		return wait
 	}
@@ -311,8 +357,19 @@ func (e *Exporter) upkeep(ctx context.Context, now instant) time.Duration {
 			return min(wait, e.retryAt.Sub(now.wall))
 		}
 		e.startSending(ctx, first)
+		wait = min(wait, lookForDrop)
 	}
 	return wait
+}
+
+// cutDropped cuts off the sending of a file that the owner removed meanwhile.
+func (e *Exporter) cutDropped() {
+	if o := e.position.Offered; o == nil || !exists(e.dir.path(o.File+goneEnding)) {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.cut()
 }
 
 func (e *Exporter) isWithoutKey() bool {

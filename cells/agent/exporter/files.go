@@ -32,6 +32,8 @@ const (
 	wishFile     = "wish.json"
 	agreedFile   = "agreed.json"
 
+	collectedFile = "collected.json"
+
 	nameLayout = "20060102T150405Z"
 
 	maxFile   = 16 << 20 // bytes of lines
@@ -50,6 +52,8 @@ type File struct {
 	At   time.Time `json:"at"` // end of the minute
 	Size int64     `json:"size"`
 	Held bool      `json:"held"` // it can't be sent yet
+	// It was being sent, and no answer came: it may be at the control plane.
+	MayHaveLeft bool `json:"mayHaveLeft,omitempty"`
 
 	gone bool // only its gap is left
 }
@@ -317,10 +321,26 @@ func LoadWish(stateDir string) (Wish, error) {
 	return Wish{w.Release, *w.List}, nil
 }
 
+// notRunning is why something is missing of the time before an agent started.
+const notRunning = "the agent did not run"
+
+// collected is collected.json: until when an agent collected what leaves. It is there while anything may leave.
+type collected struct {
+	Until time.Time `json:"until"`
+	Whole bool      `json:"whole"` // the agent was stopped, and kept all that had come in
+}
+
 // List returns what waits in a state folder, the oldest first.
 func List(stateDir string) ([]File, error) {
-	all, err := folderOf(stateDir).files()
-	return slices.DeleteFunc(all, func(f File) bool { return f.gone }), err
+	f := folderOf(stateDir)
+	// Before the files, of which one may be sent meanwhile. What can't be read names none: the agent puts it aside.
+	p, _ := loadJSON[position](f, positionFile, maxRecord)
+	all, err := f.files()
+	all = slices.DeleteFunc(all, func(f File) bool { return f.gone })
+	for i := range all {
+		all[i].MayHaveLeft = p.Offered != nil && p.Offered.File == all[i].Name
+	}
+	return all, err
 }
 
 // DroppedMetric counts what was kept back. It leaves with whatever the owner agreed to.
@@ -338,31 +358,39 @@ func Read(stateDir, name string) ([]byte, error) {
 	return folderOf(stateDir).read(file)
 }
 
-// Drop removes files that wait, all of them without names, and returns how many. The control plane will see the gap.
-func Drop(stateDir string, names ...string) (int, error) {
+// Drop removes files that wait, all of them without names, and returns them. The control plane will see the gap. One
+// that is being sent is cut off within a second or two.
+func Drop(stateDir string, names ...string) ([]File, error) {
 	all, err := List(stateDir)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	if len(names) > 0 {
+		waiting := all
 		all = nil
 		for _, name := range names {
-			file, err := findFile(stateDir, name)
-			if err != nil {
-				return 0, err
+			i := slices.IndexFunc(waiting, func(f File) bool { return f.Name == name })
+			if i < 0 {
+				return nil, ErrNoFile
 			}
-			all = append(all, file)
+			all = append(all, waiting[i])
 		}
 	}
 	for i, file := range all {
 		if err := folderOf(stateDir).drop(file); err != nil {
-			return i, err
+			return all[:i], err
 		}
 	}
 	if len(all) == 0 {
-		return 0, nil
+		return nil, nil
 	}
-	return len(all), disk.SyncDir(string(folderOf(stateDir)))
+	// The agent may have begun to send one meanwhile.
+	if p, err := loadJSON[position](folderOf(stateDir), positionFile, maxRecord); err == nil && p.Offered != nil {
+		for i := range all {
+			all[i].MayHaveLeft = all[i].MayHaveLeft || p.Offered.File == all[i].Name
+		}
+	}
+	return all, disk.SyncDir(string(folderOf(stateDir)))
 }
 
 func findFile(stateDir, name string) (File, error) {

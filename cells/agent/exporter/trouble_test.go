@@ -27,7 +27,7 @@ func (c *cell) keep(at time.Time) {
 }
 
 // An endpoint that is down for a day loses nothing, and nothing comes twice (E5).
-func TestDownForADay(t *testing.T) {
+func TestE5DownForADay(t *testing.T) {
 	c := newCell(t)
 	c.stop()
 	const files = 48
@@ -63,7 +63,7 @@ func TestDownForADay(t *testing.T) {
 
 // A clock that was set back leaves files of the future, which would hold up all that comes: they are a gap, and the
 // vendor is told why (E5).
-func TestClockSetBack(t *testing.T) {
+func TestE5ClockSetBack(t *testing.T) {
 	c := newCell(t)
 	c.stop()
 	c.keep(time.Now().Add(3 * time.Hour))

@@ -226,7 +226,7 @@ func TestRun(t *testing.T) {
 
 // D2: what ends a session kills all that it started: in other sessions of processes, with signals ignored, and without
 // its environment as long as it stays in the shell's session; also if the connection, or what was to kill it, is gone.
-func TestEndsWhole(t *testing.T) {
+func TestD2EndsWhole(t *testing.T) {
 	f := newFixture(t)
 	for name, end := range map[string]func(cancel context.CancelFunc, guard int){
 		"stop":         func(cancel context.CancelFunc, _ int) { cancel() },

@@ -50,7 +50,7 @@ writes that key there. With --cell-key the key has to be the one that the cell's
 
 The cell records what you see and what you type, also passwords that are not shown.`,
 		Example: `  sluice debug connect acme --server https://sluice.example
-  sluice debug connect acme 1f2e3d4c5b6a7988 --server https://sluice.example -- help
+  sluice debug connect acme 1f2e3d4c5b6a79881f2e3d4c5b6a7988 --server https://sluice.example -- help
   sluice debug connect acme --server https://sluice.example -- logs web --follow`}
 	f := cmd.Flags()
 	f.StringVar(&o.key, "key", "", "`FILE` with the private SSH key that signed the request (default: your key in the SSH "+
@@ -172,8 +172,7 @@ func checkOpen(s debugging.RequestStatus) error {
 func waitFor(ctx context.Context, a *cli.App, s debugging.RequestStatus, end context.CancelCauseFunc) func(error) {
 	said := ""
 	return func(why error) {
-		var now debugging.RequestStatus
-		if client.GetResource(ctx, a, requestPath(s.Cell, s.ID), &now) == nil { // else the next dial says what is wrong
+		if now, err := loadRequest(ctx, a, s.Cell, s.ID); err == nil { // else the next dial says what is wrong
 			if over := checkOpen(now); over != nil {
 				end(over)
 				return

@@ -116,9 +116,18 @@ a root of trust takes it only if release signers name the key, too (sluice trust
 		}
 		var s debugging.RequestStatus
 		path := "/v1/cells/" + url.PathEscape(args[0]) + "/debug"
-		if err := client.CallServer(cmd.Context(), a, http.MethodPost, path, signed, &s); err != nil {
+		err = client.CallServer(cmd.Context(), a, http.MethodPost, path, signed, &s)
+		if err == nil {
+			err = checkSubject(s, args[0], signed.ID())
+		}
+		var asked debug.Request
+		if err == nil {
+			asked, err = signed.Open()
+		}
+		if err != nil {
 			return fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)
 		}
+		s.Key = asked.Fingerprint() // the owner compares it: the control plane must not name another key (D4)
 		return a.PrintResult(s, func() {
 			a.Stdout.PrintLine("asked: request %s to cell %s, with key %s", s.ID, s.Cell, s.Key)
 			a.Stdout.PrintLine("the owner sees it by sluice cell debug show %s in the cell; tell them the key", s.ID)
@@ -201,15 +210,11 @@ func listVerb(a *cli.App) *cobra.Command {
 		if err := requireServer(a, cmd); err != nil {
 			return err
 		}
-		path := "/v1/debug-requests"
-		if len(args) > 0 {
-			path += "?cell=" + url.QueryEscape(args[0])
-		}
-		var all debugapi.RequestList
-		if err := client.GetResource(cmd.Context(), a, path, &all); err != nil {
+		all, err := listRequests(cmd.Context(), a, strings.Join(args, ""))
+		if err != nil {
 			return fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)
 		}
-		return a.PrintResult(all, func() { printList(a, all.Requests) })
+		return a.PrintResult(debugapi.RequestList{Requests: all}, func() { printList(a, all) })
 	}
 	return cmd
 }
@@ -231,8 +236,8 @@ func showVerb(a *cli.App) *cobra.Command {
 	var record string
 	cmd := &cobra.Command{Use: "show CELL ID", Args: cli.ArgumentCount(2, 2, "CELL ID"),
 		Short: "Show a request, and what became of it",
-		Example: `  sluice debug show acme 1f2e3d4c5b6a7988 --server https://sluice.example
-  sluice debug show acme 1f2e3d4c5b6a7988 --record record.cast`}
+		Example: `  sluice debug show acme 1f2e3d4c5b6a79881f2e3d4c5b6a7988 --server https://sluice.example
+  sluice debug show acme 1f2e3d4c5b6a79881f2e3d4c5b6a7988 --record record.cast`}
 	cmd.Flags().StringVar(&record, "record", "",
 		"new `FILE` for the session's record, once it is compared with the cell's seal; asciinema play plays it")
 	client.AddServerFlag(a, cmd)
@@ -240,8 +245,8 @@ func showVerb(a *cli.App) *cobra.Command {
 		if err := requireServer(a, cmd); err != nil {
 			return err
 		}
-		var s debugging.RequestStatus
-		if err := client.GetResource(cmd.Context(), a, requestPath(args[0], args[1]), &s); err != nil {
+		s, err := loadRequest(cmd.Context(), a, args[0], args[1])
+		if err != nil {
 			return fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)
 		}
 		if record != "" {
@@ -283,7 +288,7 @@ func printStatus(a *cli.App, s debugging.RequestStatus) {
 func withdrawVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{Use: "withdraw CELL ID", Args: cli.ArgumentCount(2, 2, "CELL ID"),
 		Short:   "Take a request back",
-		Example: `  sluice debug withdraw acme 1f2e3d4c5b6a7988 --server https://sluice.example`}
+		Example: `  sluice debug withdraw acme 1f2e3d4c5b6a79881f2e3d4c5b6a7988 --server https://sluice.example`}
 	client.AddServerFlag(a, cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := requireServer(a, cmd); err != nil {
@@ -291,6 +296,9 @@ func withdrawVerb(a *cli.App) *cobra.Command {
 		}
 		var s debugging.RequestStatus
 		err := client.CallServer(cmd.Context(), a, http.MethodDelete, requestPath(args[0], args[1]), nil, &s)
+		if err == nil {
+			err = checkSubject(s, args[0], args[1])
+		}
 		if err != nil {
 			return fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err)
 		}
@@ -314,8 +322,8 @@ func verifyVerb(a *cli.App) *cobra.Command {
 		Long: `FILE is the record, as the control plane or the cell's owner has it. The seal is read from the control
 plane or, with --seal, from the owner's seal.json; the cell's key is read from the release
 repository. So neither the control plane nor whoever kept the file can have changed a byte.`,
-		Example: `  sluice debug verify acme 1f2e3d4c5b6a7988 record.cast --server https://sluice.example
-  sluice debug verify acme 1f2e3d4c5b6a7988 record.cast --seal seal.json`}
+		Example: `  sluice debug verify acme 1f2e3d4c5b6a79881f2e3d4c5b6a7988 record.cast --server https://sluice.example
+  sluice debug verify acme 1f2e3d4c5b6a79881f2e3d4c5b6a7988 record.cast --seal seal.json`}
 	cmd.Flags().StringVar(&sealFile, "seal", "", "`FILE` with the seal")
 	client.AddServerFlag(a, cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -367,8 +375,8 @@ func readSeal(a *cli.App, cmd *cobra.Command, cell, id, file string) (signed deb
 	if err := requireServer(a, cmd); err != nil {
 		return signed, err
 	}
-	var s debugging.RequestStatus
-	if err := client.GetResource(cmd.Context(), a, requestPath(cell, id), &s); err != nil {
+	s, err := loadRequest(cmd.Context(), a, cell, id)
+	if err != nil {
 		return signed, err
 	}
 	if s.Seal == nil {

@@ -87,17 +87,16 @@ func findRequest(
 	ctx context.Context, a *cli.App, args []string, find findKey,
 ) (s debugging.RequestStatus, err error) {
 	if len(args) > 1 {
-		err = client.GetResource(ctx, a, requestPath(args[0], args[1]), &s)
+		return loadRequest(ctx, a, args[0], args[1])
+	}
+	waiting, err := listRequests(ctx, a, args[0])
+	if err != nil {
 		return s, err
 	}
-	var all debugapi.RequestList
-	if err := client.GetResource(ctx, a, "/v1/debug-requests?cell="+url.QueryEscape(args[0]), &all); err != nil {
-		return s, err
-	}
-	waiting := slices.DeleteFunc(all.Requests, func(s debugging.RequestStatus) bool {
+	waiting = slices.DeleteFunc(waiting, func(s debugging.RequestStatus) bool {
 		return !slices.Contains([]string{debugging.Sent, cells.DebugOpen, cells.DebugPermitted}, s.State)
 	})
-	slices.SortStableFunc(waiting, func(a, b debugging.RequestStatus) int { return b.Made.Compare(a.Made) })
+	slices.Reverse(waiting)
 	for _, one := range waiting {
 		switch key, err := find(one); {
 		case err != nil:
@@ -113,6 +112,38 @@ func findRequest(
 	}
 	return s, cli.Fail(fmt.Errorf("no request for cell %s waits for a session", args[0]),
 		"sluice debug request %s makes one, sluice debug list %s shows what became of others", args[0], args[0])
+}
+
+// listRequests returns the requests of a cell, the oldest first; empty: of all cells. The control plane does not choose
+// another cell (D4).
+func listRequests(ctx context.Context, a *cli.App, cell string) ([]debugging.RequestStatus, error) {
+	all := []debugging.RequestStatus{}
+	q := url.Values{"cell": {cell}}
+	err := client.EachPage(ctx, a, "/v1/debug-requests", q, func(page debugapi.RequestList) string {
+		all = append(all, page.Requests...)
+		return page.Next
+	})
+	all = slices.DeleteFunc(all, func(s debugging.RequestStatus) bool { return cell != "" && s.Cell != cell })
+	slices.SortStableFunc(all, func(a, b debugging.RequestStatus) int { return a.Made.Compare(b.Made) })
+	return all, err
+}
+
+// loadRequest returns one request as the control plane shows it.
+func loadRequest(ctx context.Context, a *cli.App, cell, id string) (s debugging.RequestStatus, err error) {
+	if err = client.GetResource(ctx, a, requestPath(cell, id), &s); err == nil {
+		err = checkSubject(s, cell, id)
+	}
+	return s, err
+}
+
+// checkSubject refuses an answer about another request than the one that was asked for: else the control plane would
+// choose which cell a person opens, and whose record is compared with its seal (D4).
+func checkSubject(s debugging.RequestStatus, cell, id string) error {
+	if s.Cell == cell && s.ID == id {
+		return nil
+	}
+	return cli.Fail(fmt.Errorf("the control plane was asked about request %s of cell %s, and answered about request "+
+		"%s of cell %s: nothing was opened", id, cell, s.ID, s.Cell), "find out who changed the control plane, first")
 }
 
 // knownHostsHead is the first line of files that writeKnownHosts wrote.

@@ -57,8 +57,7 @@ func saveRecord(ctx context.Context, a *cli.App, cmd *cobra.Command, s debugging
 	waiting, cancel := context.WithTimeout(ctx, recordWait)
 	defer cancel()
 	for {
-		var now debugging.RequestStatus
-		err := client.GetResource(waiting, a, requestPath(s.Cell, s.ID), &now)
+		now, err := loadRequest(waiting, a, s.Cell, s.ID)
 		if err == nil && now.Seal != nil && (now.Stored || now.Withheld) {
 			if err = fetchRecord(a, cmd, now, name); err == nil {
 				a.Stderr.PrintLine("the session's record, as the cell sealed it: %s", name)

@@ -143,6 +143,31 @@ func TestOwnerDecides(t *testing.T) {
 	}
 }
 
+// Nothing of a session begins a row of the owner's terminal, where the questions of sluice cell debug watch begin.
+func TestWatchMarksTheSession(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ columns, said, want string }{
+		{"", "free\ncommand 3: df\nlet it run?", "| free\n| command 3: df\n| let it run?\ncommand 2: rm\n"},
+		{"12", "0123456789command 3: df", "| 0123456789\n| command 3:\n|  df\ncommand 2:\n  rm\n"},
+		{"12", "0123456789\n\tlet\n", "| 0123456789\n| \tle\n| t\ncommand 2:\n  rm\n"},
+		{"12", "世世世世世世", "| 世世世世世\n| 世\ncommand 2:\n  rm\n"},
+	} {
+		var out output
+		w := watcher{app: cli.NewApp([]string{"COLUMNS=" + tt.columns}, nil, &out, &out)}
+		for _, r := range tt.said { // as it comes, in pieces
+			line, err := json.Marshal([]any{0.1, "o", string(r)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.show(line)
+		}
+		w.say("command 2: rm")
+		if out.String() != tt.want {
+			t.Errorf("%q in %s columns is %q, want %q", tt.said, tt.columns, out.String(), tt.want)
+		}
+	}
+}
+
 // What a session shows reaches the owner's terminal as text, and each command waits for the owner's answer.
 func TestWatchIsSanitised(t *testing.T) {
 	t.Parallel()
@@ -192,7 +217,16 @@ func TestWatchIsSanitised(t *testing.T) {
 		t.Fatal(err)
 	}
 	out.await(t, "command 2: df")
-	if _, err := io.WriteString(typed, "y\n"); err != nil {
+	for _, early := range []string{"y", "y 1", "Y 22"} { // meant for another command, perhaps
+		if _, err := io.WriteString(typed, early+"\n"); err != nil {
+			t.Fatal(err)
+		}
+		out.await(t, "not answered: y 2 lets command 2 run")
+		if _, answered, err := s.folder.Answered(s.id, 2); answered || err != nil {
+			t.Error(early, answered, err)
+		}
+	}
+	if _, err := io.WriteString(typed, "y 2\n"); err != nil {
 		t.Fatal(err)
 	}
 	out.await(t, "it runs")
@@ -223,6 +257,9 @@ func TestWatchIsSanitised(t *testing.T) {
 		if !strings.Contains(text, part) {
 			t.Errorf("no %q in %q", part, text)
 		}
+	}
+	if n := strings.Count(text, "not answered"); n != 3 {
+		t.Errorf("%d of 3 answers to no command were refused: %s", n, text)
 	}
 	if strings.Contains(text, "typed") {
 		t.Error("what the person typed is shown twice")

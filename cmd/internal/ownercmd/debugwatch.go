@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -57,7 +58,8 @@ func debugWatchVerb(a *cli.App) *cobra.Command {
 		Short: "See what a session shows while it lasts, and answer for each command",
 		Long: `Prints what the session prints, until it ends. Nothing of the session reaches this terminal as a
 command to it: escape sequences are shown and not obeyed. If the permission is for each command, each
-is shown, and runs once you answer y.
+is shown with a number, and runs once you answer y and that number. Rows of the session begin with a
+bar, so that nothing in it looks like such a question.
 
 Without ID, it watches the newest request that is permitted, and waits for its session.`,
 		Example: `  sluice cell debug watch --state /var/lib/sluice`}
@@ -89,6 +91,7 @@ type watcher struct {
 	id     string
 
 	answers <-chan string // lines that the owner types; nil: none are asked for
+	column  int           // of the row of the terminal where the session's output is; 0: at its beginning
 	asked   int           // number of the command that the owner was asked about last
 
 	read int64  // bytes of the record that were read
@@ -155,12 +158,12 @@ func (w *watcher) isOver(e *debugfolder.Entry) (bool, error) {
 	}
 	switch e.State(at, time.Now()) {
 	case debugfolder.Denied:
-		w.app.Stdout.PrintLine("the request was denied")
+		w.say("the request was denied")
 	case debugfolder.Expired:
-		w.app.Stdout.PrintLine("no session began in time")
+		w.say("no session began in time")
 	case debugfolder.Ended:
 		if e.Seal == nil {
-			w.app.Stdout.PrintLine("the session's time is over; the agent has not sealed its record yet")
+			w.say("the session's time is over; the agent has not sealed its record yet")
 			return true, nil
 		}
 		if err := w.follow(); err != nil {
@@ -170,10 +173,10 @@ func (w *watcher) isOver(e *debugfolder.Entry) (bool, error) {
 		if err != nil {
 			return true, err
 		}
-		w.app.Stdout.PrintLine("the session ended: %s", r.Ended)
-		w.app.Stdout.PrintLine("record %s, %d bytes: %s", r.Hash, r.Length, r.File)
+		w.say("the session ended: %s", r.Ended)
+		w.say("record %s, %d bytes: %s", r.Hash, r.Length, r.File)
 	case debugfolder.Open:
-		w.app.Stdout.PrintLine("the request waits for your answer: sluice cell debug approve %s", e.ID)
+		w.say("the request waits for your answer: sluice cell debug approve %s", e.ID)
 	default:
 		return false, nil
 	}
@@ -230,11 +233,48 @@ func (w *watcher) show(line []byte) {
 	}
 	switch kind {
 	case "o":
-		text := cleantext.Text(strings.ReplaceAll(data, "\r\n", "\n"))
-		_, _ = io.WriteString(w.app.Stdout.Writer, text)
+		w.print(cleantext.Text(data))
 	case "m":
-		w.app.Stdout.PrintLine("[%s]", data)
+		w.print(cleantext.Line("["+data+"]") + "\n")
 	}
+}
+
+const bar = "| " // before each row of what the session shows
+
+// print prints what the session shows. It folds rows itself: one that the terminal folds would go on without a bar.
+func (w *watcher) print(text string) {
+	var out strings.Builder
+	for _, r := range text {
+		width := 1
+		switch {
+		case r == '\t':
+			width = 8 // at most
+		case r >= 0x1100: // letters of two columns are among these
+			width = 2
+		}
+		if most := w.app.Stdout.Columns(); r != '\n' && w.column > len(bar) && most > 0 && w.column+width > most {
+			out.WriteByte('\n')
+			w.column = 0
+		}
+		if w.column == 0 {
+			out.WriteString(bar)
+			w.column = len(bar)
+		}
+		out.WriteRune(r)
+		if w.column += width; r == '\n' {
+			w.column = 0
+		}
+	}
+	_, _ = io.WriteString(w.app.Stdout.Writer, out.String())
+}
+
+// say prints a line of this verb's own.
+func (w *watcher) say(format string, args ...any) {
+	if w.column > 0 {
+		w.column = 0
+		_, _ = io.WriteString(w.app.Stdout.Writer, "\n")
+	}
+	w.app.Stdout.PrintLine(format, args...)
 }
 
 // ask shows the command that waits for the owner, once.
@@ -247,21 +287,27 @@ func (w *watcher) ask() error {
 		return nil
 	}
 	w.asked = p.Number
-	w.app.Stdout.PrintLine("command %d: %s", p.Number, words.Shell(p.Command...))
-	w.app.Stdout.PrintLine("let it run? y runs it, anything else does not")
+	w.say("command %d: %s", p.Number, words.Shell(p.Command...))
+	w.say("let it run? y %d runs it, anything else does not", p.Number)
 	return nil
 }
 
-// answer keeps the owner's answer to the command that was shown. Another one that waits meanwhile stays unanswered.
+// answer keeps the owner's answer to the command that was shown. To let it run, the owner names its number: another
+// command may have been shown while they typed.
 func (w *watcher) answer(line string) error {
 	if w.asked == 0 {
 		return nil
 	}
-	allow := strings.EqualFold(line, "y") || strings.EqualFold(line, "yes")
-	if err := w.folder.Answer(w.id, w.asked, allow); err != nil {
-		w.app.Stdout.PrintLine("%s", err)
+	word, number, _ := strings.Cut(strings.ToLower(line), " ")
+	allow := word == "y" || word == "yes"
+	if allow && strings.TrimSpace(number) != strconv.Itoa(w.asked) {
+		w.say("not answered: y %d lets command %d run", w.asked, w.asked)
 		return nil
 	}
-	w.app.Stdout.PrintLine("%s", map[bool]string{true: "it runs", false: "it does not run"}[allow])
+	if err := w.folder.Answer(w.id, w.asked, allow); err != nil {
+		w.say("%s", err)
+		return nil
+	}
+	w.say("%s", map[bool]string{true: "it runs", false: "it does not run"}[allow])
 	return nil
 }

@@ -101,7 +101,10 @@ func printExports(a *cli.App, s exportState) {
 	var rows [][]cli.Field
 	for _, f := range s.Waiting {
 		what := "ready"
-		if f.Held {
+		switch {
+		case f.MayHaveLeft:
+			what = "being sent"
+		case f.Held:
 			what = "held"
 		}
 		rows = append(rows, []cli.Field{{Text: f.Name}, {Text: fmt.Sprint(f.Size)}, {Text: what}})
@@ -209,7 +212,9 @@ The vendor sees that something is missing, and that the owner's word changed.`,
 func exportDropVerb(a *cli.App) *cobra.Command {
 	var all bool
 	cmd := &cobra.Command{Use: "drop {FILE... | --all}", Args: cli.ArgumentCount(0, 1000, "FILE"),
-		Short:   "Remove files that wait; the vendor sees the gap",
+		Short: "Remove files that wait; the vendor sees the gap",
+		Long: `Removes files before they leave. One that is being sent (sluice cell export list) is cut off within a
+second or two, and may have left already; the output says so.`,
 		Example: `  sluice cell export drop 20261130T001200Z --state /var/lib/sluice`}
 	cmd.Flags().BoolVar(&all, "all", false, "remove all that waits")
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
@@ -224,11 +229,28 @@ func exportDropVerb(a *cli.App) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		n, err := exporter.Drop(state, slices.Compact(args)...)
+		dropped, err := exporter.Drop(state, slices.Compact(args)...)
 		if err != nil {
 			return noFile(cmd, err)
 		}
-		return a.PrintResult(map[string]int{"removed": n}, func() { a.Stdout.PrintLine("removed: %d", n) })
+		result := exportDropped{Removed: len(dropped)}
+		for _, f := range dropped {
+			if f.MayHaveLeft {
+				result.MayHaveLeft = append(result.MayHaveLeft, f.Name)
+			}
+		}
+		return a.PrintResult(result, func() {
+			a.Stdout.PrintLine("removed: %d", result.Removed)
+			for _, name := range result.MayHaveLeft {
+				a.Stdout.PrintLine("%s was being sent, and may have left already", name)
+			}
+		})
 	}
 	return cmd
+}
+
+// exportDropped is what sluice cell export drop prints.
+type exportDropped struct {
+	Removed     int      `json:"removed"`
+	MayHaveLeft []string `json:"mayHaveLeft,omitempty"`
 }

@@ -76,7 +76,10 @@ func waitingFiles(s *State, at place) markup.HTML {
 	var rows [][]markup.HTML
 	for _, f := range all[max(0, len(all)-maxRows):] {
 		is := ui.State("updating", "ready to leave")
-		if f.Held {
+		switch {
+		case f.MayHaveLeft:
+			is = ui.State("updating", "being sent")
+		case f.Held:
 			is = ui.State("held", "held")
 		}
 		rows = append(rows, []markup.HTML{markup.Link(at.base+"export/"+url.PathEscape(f.Name), f.Name),

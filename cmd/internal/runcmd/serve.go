@@ -22,6 +22,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/adoption"
 	"github.com/sluice-cd/sluice/engine/auditor"
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/exports"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/reach"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
@@ -89,8 +90,8 @@ $SLUICE_GIT_CA_FILE); ssh:// uses the SSH agent or $SLUICE_SSH_KEY, and checks t
 	f.StringVar(&r.noticeSecrets, "notice-secrets", "",
 		"`DIR` with the files that notices.yaml names as secrets: of webhooks, chat programs and mail servers")
 	f.StringVar(&o.otlp, "otlp", "",
-		"pass on what cells export to the OTLP endpoint at this `URL`, below which there are v1/metrics and v1/logs "+
-			"(default: only the last values are kept)")
+		"pass on what cells export to the OTLP endpoint at this `URL`, below which there are v1/metrics and v1/logs, "+
+			"with the headers in $"+exports.HeadersVariable+" (default: only the last values are kept)")
 	cli.AddDurationFlag(f, &r.poll, "poll", time.Minute, "how often to check the branch when no push is announced")
 	r.engineFlags(cmd)
 	return cmd
@@ -150,7 +151,7 @@ func serve(a *cli.App, cmd *cobra.Command, flags serveOptions) (err error) {
 		return err
 	}
 	o := serverOptions(a, e, listening)
-	if o.Exports, err = openExports(cmd, flags.otlp, e); err != nil {
+	if o.Exports, err = openExports(a, cmd, flags.otlp, e); err != nil {
 		return err
 	}
 	o.SignIn, o.HookSecret, o.ConsoleAs = people, secret, flags.as.person
@@ -172,6 +173,7 @@ func serve(a *cli.App, cmd *cobra.Command, flags serveOptions) (err error) {
 	g.Go(func() error { return e.Run(ctx, watch) })
 	g.Go(func() error { return people.Run(ctx) })
 	e.startRecorders(ctx, g)
+	g.Go(func() error { return o.Exports.Run(ctx, e.epochs, e.log) })
 	g.Go(func() error { return server.Serve(ctx, listening.all...) })
 	return g.Wait()
 }

@@ -471,6 +471,14 @@ func (a *Auth) StillAllowsCell(c *api.Caller) bool {
 	return ok && name == c.Cell
 }
 
+// EpochOf returns the epoch of a cell's identity; 0: it has none.
+func (a *Auth) EpochOf(cell string) int64 {
+	if a.members == nil {
+		return 0
+	}
+	return a.members.Roster().Identity(cell).Epoch
+}
+
 // KeysOf returns the present and the previous key of a caller's cell, the caller's own first.
 func (a *Auth) KeysOf(c *api.Caller) []string {
 	if c.Key == "" || a.members == nil {

@@ -46,6 +46,7 @@ type cellEntry struct {
 	bundleBucket, releaseBucket limit.Bucket
 	exportBucket                limit.Bucket
 	trustBucket                 limit.Bucket
+	sessionBucket, recordBucket limit.Bucket
 	contentBucket               limit.Bucket // remaining bytes
 	downloads                   atomic.Int32
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells/debug"
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
+	"github.com/sluice-cd/sluice/engine/controlplane/limit"
 	"github.com/sluice-cd/sluice/engine/debugging"
 )
 
@@ -37,14 +38,8 @@ func (h *debugHandlers) routes(d api.Docs) []api.Route {
 }
 
 func (h *debugHandlers) serveRequests(w http.ResponseWriter, r *http.Request, c *api.Caller) {
-	snap := h.answers.latest()
-	if snap.view == nil {
-		api.WriteNotReady(w)
-		return
-	}
-	e := snap.entries[c.Cell]
+	e := h.find(w, c.Cell)
 	if e == nil {
-		api.WriteUnknownCell(w)
 		return
 	}
 	if !h.throttle.allow(w, &e.trustBucket, h.throttle.limits.Polls, h.throttle.now(), "requests for debug access") {
@@ -59,4 +54,36 @@ func (h *debugHandlers) serveRequests(w http.ResponseWriter, r *http.Request, c 
 	}
 	w.Header().Set("Cache-Control", "private, no-cache")
 	api.WriteJSON(w, http.StatusOK, debug.Requests{Requests: open})
+}
+
+// AllowSession takes a token of a cell's requests for debug sessions, or answers.
+func (a *API) AllowSession(w http.ResponseWriter, cell string) bool {
+	h := a.debug
+	e := h.find(w, cell)
+	return e != nil &&
+		h.throttle.allow(w, &e.sessionBucket, h.throttle.limits.Polls, h.throttle.now(), "debug sessions")
+}
+
+// AllowRecord takes a token of the records that a cell sends, or answers. One that is refused afterwards counts, too.
+func (a *API) AllowRecord(w http.ResponseWriter, cell string) bool {
+	h := a.debug
+	e := h.find(w, cell)
+	return e != nil && h.throttle.allow(w, &e.recordBucket, limit.Rate{PerSecond: 1.0 / 60, Burst: recordsAtOnce},
+		h.throttle.now(), "records of debug sessions")
+}
+
+const recordsAtOnce = 4 * debugging.MaxOpen // then one a minute
+
+// find returns a cell; nil: there is none, which find answered.
+func (h *debugHandlers) find(w http.ResponseWriter, cell string) *cellEntry {
+	snap := h.answers.latest()
+	if snap.view == nil {
+		api.WriteNotReady(w)
+		return nil
+	}
+	e := snap.entries[cell]
+	if e == nil {
+		api.WriteUnknownCell(w)
+	}
+	return e
 }

@@ -92,7 +92,7 @@ func (h *exportHandlers) serveExport(w http.ResponseWriter, r *http.Request, c *
 	if entry != known && !h.allow(w, entry) { // the query need not name the cell on this machine
 		return
 	}
-	receipt, err := h.keeper.Take(r.Context(), batch, time.Now())
+	receipt, err := h.keeper.Take(r.Context(), batch, h.auth.EpochOf(batch.Cell), time.Now())
 	switch {
 	case errors.Is(err, records.ErrConflict):
 		api.SetRetryAfter(w, 1)

@@ -43,13 +43,15 @@ func New(o Options) *API {
 	return &API{o}
 }
 
-// RequestList is a list of requests, the oldest first.
+// RequestList is a page of requests, by cell and ID.
 type RequestList struct {
 	Requests []debugging.RequestStatus `json:"requests"`
+	Next     string                    `json:"next,omitempty" doc:"after of the next page; absent: this is the last"`
 }
 
 type listInput struct {
-	Cell string `query:"cell" doc:"only requests of this cell"`
+	Cell  string `query:"cell" doc:"only requests of this cell"`
+	After string `query:"after" doc:"requests after this one: next of the previous page"`
 }
 
 type cellInput struct {
@@ -79,7 +81,8 @@ func (a *API) Routes(api.Docs) []api.Route {
 			Typed: api.Typed(a.add),
 			Operation: op("requestDebug", "Ask a cell's owner for debug access",
 				"The request is signed by the SSH key of a person in people of sluice.yaml. The cell's owner sees it "+
-					"in the cell, and permits or denies it there. At most 8 requests of a cell are open at once.",
+					"in the cell, and permits or denies it there. At most 8 requests of a cell are open at once, "+
+					"and 64 made in 24 hours.",
 				404, 409, 507)},
 		{Method: http.MethodGet, Path: "/v1/cells/{name}/debug/{id}", Audience: api.Viewer, Typed: api.Typed(a.show),
 			Operation: op("debugRequest", "One request for debug access, and what became of it", "", 404)},
@@ -125,11 +128,11 @@ func (a *API) list(ctx context.Context, in *listInput) (*listOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, err := a.o.Requests.List(ctx, in.Cell)
+	all, next, err := a.o.Requests.ListPage(ctx, in.Cell, in.After)
 	if err != nil {
 		return nil, a.explain(err)
 	}
-	out := &listOutput{RequestList{Requests: []debugging.RequestStatus{}}}
+	out := &listOutput{RequestList{Requests: []debugging.RequestStatus{}, Next: next}}
 	for i := range all {
 		out.Body.Requests = append(out.Body.Requests, a.status(v, &all[i], time.Now()))
 	}

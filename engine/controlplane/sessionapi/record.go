@@ -37,6 +37,9 @@ var errSeal = errors.New("the record is not the one that its seal names")
 // kept also if its record never arrives, and after it no other is taken.
 func (a *API) serveSeal(w http.ResponseWriter, r *http.Request, c *api.Caller) {
 	id := r.PathValue("id")
+	if !a.throttle.AllowSession(w, c.Cell) {
+		return
+	}
 	asked, err := a.requests.Load(r.Context(), c.Cell, id)
 	if err != nil {
 		writeUnknown(w, err)
@@ -72,6 +75,9 @@ func (a *API) serveSeal(w http.ResponseWriter, r *http.Request, c *api.Caller) {
 		return
 	}
 	defer a.end(c.Cell)
+	if !a.throttle.AllowRecord(w, c.Cell) {
+		return
+	}
 	a.serveUpload(w, r, c.Cell, id, signed, seal)
 }
 

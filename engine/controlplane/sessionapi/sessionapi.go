@@ -42,12 +42,21 @@ type Requests interface {
 	Sealed(ctx context.Context, cell, id string, s debug.SignedSeal, stored bool) error
 }
 
+// Throttle bounds what one cell may request.
+type Throttle interface {
+	// AllowSession reports whether the cell may request something of a session now. If not, it has answered.
+	AllowSession(w http.ResponseWriter, cell string) bool
+	// AllowRecord reports whether the cell may send a record now. If not, it has answered.
+	AllowRecord(w http.ResponseWriter, cell string) bool
+}
+
 // Options configures the routes. All fields but Limits and Dir are required.
 type Options struct {
 	Views    api.Views
 	Auth     *auth.Auth
 	Requests Requests
 	Records  *debugrecords.Keeper
+	Throttle Throttle
 	Limits   debugrelay.Limits
 	Dir      string // for records that are being received; empty: the system's for temporary files
 	Shutdown api.Shutdown
@@ -59,6 +68,7 @@ type API struct {
 	auth     *auth.Auth
 	requests Requests
 	records  *debugrecords.Keeper
+	throttle Throttle
 	relay    *debugrelay.Relay
 	dir      string
 	reading  limit.InFlight // records that are being received
@@ -68,7 +78,8 @@ type API struct {
 // New returns an API and starts nothing.
 func New(o Options) *API {
 	return &API{views: o.Views, auth: o.Auth, requests: o.Requests, records: o.Records,
-		relay: debugrelay.New(o.Limits, o.Shutdown), dir: o.Dir, reading: limit.InFlight{Limit: maxReceived}}
+		throttle: o.Throttle, relay: debugrelay.New(o.Limits, o.Shutdown), dir: o.Dir,
+		reading: limit.InFlight{Limit: maxReceived}}
 }
 
 // IsLive reports whether this process relays the session of a request.
@@ -94,7 +105,7 @@ func (a *API) Routes(api.Docs) []api.Route {
 					"waits here: ask again by a new connection, which may lead to another replica.",
 				Parameters: []*huma.Param{id, cell, api.RequiredParam(api.Param(debug.HostKeyHeader, "header",
 					"the session's host key and the cell's signature, as JSON in base64", api.TextSchema()))},
-				Responses: upgraded, Errors: []int{400, 404, 409, 426, 503}}},
+				Responses: upgraded, Errors: []int{400, 404, 409, 426, 429, 503}}},
 		{Method: http.MethodPost, Path: debug.PersonPath("{name}", "{id}"), Audience: api.Operator, OfCell: true,
 			Handler: a.servePerson,
 			Operation: huma.Operation{
@@ -115,7 +126,7 @@ func (a *API) Routes(api.Docs) []api.Route {
 				RequestBody: &huma.RequestBody{Content: map[string]*huma.MediaType{
 					debug.RecordType: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}}},
 				Responses: map[string]*huma.Response{"204": {Description: "Seal and record are stored"}},
-				Errors:    []int{400, 404, 409, 413, 415, 503}}},
+				Errors:    []int{400, 404, 409, 413, 415, 429, 503}}},
 		{Method: http.MethodGet, Path: debug.PersonPath("{name}", "{id}") + "/record",
 			Audience: api.Operator, OfCell: true, Handler: a.serveRecord,
 			Operation: huma.Operation{
@@ -154,7 +165,7 @@ func (a *API) serveAgent(w http.ResponseWriter, r *http.Request, c *api.Caller) 
 		api.WriteProblem(w, http.StatusBadRequest, "Name the session's host key in the header "+debug.HostKeyHeader+".")
 		return
 	}
-	if a.find(w, r, c.Cell) {
+	if a.throttle.AllowSession(w, c.Cell) && a.find(w, r, c.Cell) {
 		a.join(w, r, c.Cell, debugrelay.Agent, hello, func(context.Context) bool { return a.auth.StillAllowsCell(c) })
 	}
 }
