@@ -91,8 +91,7 @@ func (t *Target) recordObjects(objects []cells.Object) error {
 	if slices.Equal(t.record.Objects, objects) {
 		return nil
 	}
-	t.record.Objects = objects
-	return t.saveRecord(true)
+	return t.saveRecord(record{t.record.Versions, objects})
 }
 
 // encodeObjects returns a YAML document for each object, with just what names it, written as JSON. Without objects it

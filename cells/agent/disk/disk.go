@@ -101,6 +101,12 @@ func MakePrivate(dir string) error {
 	return nil
 }
 
+// RefusesWrites reports whether an error says that nothing new can be written to a disk: it is full or read-only. What
+// is there can be read, and what runs from it goes on.
+func RefusesWrites(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EROFS)
+}
+
 // SyncDir makes the names in a folder durable.
 func SyncDir(name string) error {
 	d, err := os.Open(name) //nolint:gosec // below the state folder
@@ -116,8 +122,10 @@ const lockWait = 2 * time.Second
 // LockDir ensures that only one agent uses a state folder, until the returned file is closed or the process ends. who
 // describes this agent to another one that finds the folder locked.
 func LockDir(dir, who string) (*os.File, error) {
-	//nolint:gosec // the owner names the folder
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
+	f, err := filelock.Open(func(flags int) (*os.File, error) {
+		//nolint:gosec // the owner names the folder
+		return os.OpenFile(filepath.Join(dir, "lock"), flags|syscall.O_NOFOLLOW, 0o600)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -241,6 +249,13 @@ func ReadLimited(name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	return os.ReadFile(name) //nolint:gosec // below the state folder
+}
+
+// IsDamage reports whether an error of reading a file is about its content. What the machine did not let the agent read,
+// by its rights, its limits or its disk, may be well, and is read another time.
+func IsDamage(err error) bool {
+	_, isMachines := errors.AsType[*fs.PathError](err)
+	return err != nil && !isMachines
 }
 
 // PutAside renames a damaged file, so that another can take its place and nothing is lost, and returns its new name.
