@@ -210,3 +210,29 @@ func TestHookKnowsWhatIsGone(t *testing.T) {
 	must(t, err)
 	want("once all is gone", "")
 }
+
+// An object whose namespace became explicit, or ceased to be, may be the one that the hook just put into effect: it is
+// never listed as gone. One that is in two namespaces by name is.
+func TestNamespaceThatBecomesExplicit(t *testing.T) {
+	dir, seen := t.TempDir(), filepath.Join(t.TempDir(), "gone")
+	var told []string
+	target := newTarget(t, dir, directory.Options{Hook: `cp "$SLUICE_GONE" ` + seen,
+		OnProblem: func(err error) { told = append(told, err.Error()) }})
+	in := func(namespace string) cells.Object {
+		return cells.Object{APIVersion: "apps/v1", Kind: "Deployment", Namespace: namespace, Name: "web"}
+	}
+	for i, c := range []struct {
+		object cells.Object
+		gone   string // its namespace
+	}{{in(""), ""}, {in("shop"), ""}, {in(""), ""}, {in("shop"), ""}, {in("other"), "shop"}} {
+		told = nil
+		must(t, target.Apply(t.Context(), release(fmt.Sprintf("1.%d.0", i), c.object)))
+		if got := readFile(t, seen); (got != "") != (c.gone != "") ||
+			c.gone != "" && !strings.Contains(got, `"namespace":"`+c.gone+`"`) {
+			t.Errorf("step %d: the hook saw %q", i, got)
+		}
+		if warned := strings.Contains(strings.Join(told, "\n"), "Deployment web"); warned != (i > 0 && c.gone == "") {
+			t.Errorf("step %d: told %q", i, told)
+		}
+	}
+}
