@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -46,6 +48,26 @@ func TestHooksNeverOverlap(t *testing.T) {
 			t.Errorf("%s: %s is at work still", name, stat)
 		}
 		must(t, target.Apply(t.Context(), renderedWith("1")))
+	}
+}
+
+// Only a hook that succeeded leaves something behind: what another one started would run beside the next.
+func TestFailedHookLeavesNothing(t *testing.T) {
+	for ends, left := range map[string]bool{"exit 0": true, "exit 1": false, "exit 75": false, "kill -9 $$": false} {
+		run := t.TempDir()
+		target := newTarget(t, t.TempDir(), directory.Options{HookGrace: 100 * time.Millisecond, Hook: "cd " + run +
+			"; (setsid sh -c 'echo $$ >pid; exec sleep 60' >/dev/null 2>&1 &); until test -s pid; do sleep 0.05; done; " +
+			ends})
+		if err := target.Apply(t.Context(), renderedWith("1")); (err == nil) != left {
+			t.Errorf("%s: %v", ends, err)
+		}
+		pid, err := strconv.Atoi(strings.TrimSpace(readFile(t, filepath.Join(run, "pid"))))
+		must(t, err)
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if runs := err == nil && !strings.Contains(string(stat), ") Z "); runs != left {
+			t.Errorf("%s: %s, %v", ends, stat, err)
+		}
+		_ = syscall.Kill(pid, syscall.SIGKILL) // it may be gone already
 	}
 }
 
