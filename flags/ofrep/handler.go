@@ -221,11 +221,11 @@ func (h *handler) serveDocument(w http.ResponseWriter, r *http.Request) {
 	tag := `"` + v.folded.Revision() + `"`
 	w.Header().Set("ETag", tag)
 	w.Header().Set("Cache-Control", "no-cache")
+	// the instant for rules, for programs that evaluate them
+	w.Header().Set("Sluice-Time", strconv.FormatInt(at, 10))
 	if matchesETag(r.Header.Values("If-None-Match"), tag) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	// the instant for rules, for programs that evaluate them
-	w.Header().Set("Sluice-Time", strconv.FormatInt(at, 10))
 	writeAnswer(w, http.StatusOK, v.folded.Document())
 }
