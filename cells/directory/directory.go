@@ -229,7 +229,7 @@ func (t *Target) switchLink(id string) (switched bool, err error) {
 }
 
 // pruneVersions removes the recorded versions but the current one and its predecessors, up to KeepVersions. What can't
-// be removed stays recorded, and keeps the new version's hook from nothing.
+// be removed stays recorded, and the new version's hook runs nevertheless.
 func (t *Target) pruneVersions(current string) {
 	known := t.record.Versions
 	if n := len(known); n > 0 && n <= t.options.KeepVersions && known[n-1] == current {
@@ -249,6 +249,6 @@ func (t *Target) pruneVersions(current string) {
 		return
 	}
 	if err := t.saveRecord(record{left, t.record.Objects}); err != nil {
-		t.warn(t.unsaved(err))
+		t.warn(unsavedError(t.dir, err))
 	}
 }

@@ -251,8 +251,8 @@ func ReadLimited(name string, limit int64) ([]byte, error) {
 	return os.ReadFile(name) //nolint:gosec // below the state folder
 }
 
-// IsDamage reports whether an error of reading a file is about its content. What the machine did not let the agent read,
-// by its rights, its limits or its disk, may be well, and is read another time.
+// IsDamage reports whether an error of reading a file is about its content. What the machine did not let the agent
+// read, by its rights, its limits or its disk, may be well, and is read another time.
 func IsDamage(err error) bool {
 	_, isMachines := errors.AsType[*fs.PathError](err)
 	return err != nil && !isMachines
@@ -276,11 +276,11 @@ func moveAside(name string, now time.Time, move func(from, to string) error) (as
 	return aside, SyncDir(filepath.Dir(name))
 }
 
-// RemoveUnfinished removes what interrupted writes left in the folders.
+// RemoveUnfinished removes what interrupted writes left in the folders, as far as they are there and can be written.
 func RemoveUnfinished(dirs ...string) error {
 	for _, dir := range dirs {
 		entries, err := os.ReadDir(dir)
-		if err != nil {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		for _, e := range entries {
@@ -288,7 +288,8 @@ func RemoveUnfinished(dirs ...string) error {
 			if !unfinished || strings.Trim(random, "0123456789") != "" {
 				continue
 			}
-			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil { // the socket for flags began in a folder
+			err := os.RemoveAll(filepath.Join(dir, e.Name())) // the socket for flags began in a folder
+			if err != nil && !RefusesWrites(err) {
 				return err
 			}
 		}
