@@ -23,3 +23,16 @@ func TestTypedValue(t *testing.T) {
 		}
 	}
 }
+
+// A whole number that is rounded is found wherever it is; one that is not, and text, are not.
+func TestRoundedNumber(t *testing.T) {
+	for text, want := range map[string]string{
+		"9007199254740993": "9007199254740993", `{"user":{"id":-9007199254740993}}`: "-9007199254740993",
+		`[1,"2",[18446744073709551617]]`: "18446744073709551617",
+		"9007199254740992":               "", "12": "", "1.5": "", "1e400": "", `"9007199254740993"`: "", "pro": "",
+	} {
+		if got := flags.RoundedNumber([]byte(text)); got != want {
+			t.Errorf("%s: %q, want %q", text, got, want)
+		}
+	}
+}

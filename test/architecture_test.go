@@ -207,7 +207,7 @@ func arrows() map[string][]string {
 			"internal/backoff", "internal/words"},
 		"cells/agent": with("cells/infrastructure", "cells/maintenance/server", "cells/process", "cells/selfupdate",
 			"cells/identity", "cells/telemetry", "flags/ofrep", "flags/signed"),
-		"cells/directory": with("cells/process", "internal/filelock"),
+		"cells/directory": with("cells/process", "cells/agent/disk", "internal/filelock"),
 		"cells/node": with("cells/kubernetes", "cells/agent/clock", "cells/agent/content", "cells/agent/disk",
 			"cells/agent/flagserver", "cells/agent/imagerelay", "cells/maintenance/server"),
 		"cells/kubernetes":          with("cells/agent/disk", "releases/health"),

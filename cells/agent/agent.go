@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"sync"
 	"time"
@@ -30,6 +29,7 @@ type Agent struct {
 	client      *plane.Client
 	renamed     chan string        // from the client: the vendor gave the cell this name
 	onTestPoint func(point string) // tests end the process here; nil in any other program
+	missing     []string           // folders of the state folder that can't be made yet
 }
 
 // RenamedError ends Run: the vendor renamed the cell, and the name is on disk. Another agent goes on under it.
@@ -89,7 +89,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	seen := a.statOwnerFile()
 	l.ownerFile = seen
 	l.applyOwnerDecisions(readOwnerDecisions(a.options.StateDir)) // before anything begins or flags are served
-	callers, err := a.listen(ctx, "flags", a.options.FlagsListen)
+	callers, err := a.listen(ctx, "flags", a.options.FlagsListen, true)
 	var pulls *pulls
 	if err == nil {
 		pulls, err = a.openPulls(ctx)
@@ -203,8 +203,9 @@ func (a *Agent) runClient(ctx context.Context, l *loop) {
 	a.client.Close()
 }
 
-// listen opens a listener for programs on this machine that want something; nil: none is configured.
-func (a *Agent) listen(ctx context.Context, what, where string) (net.Listener, error) {
+// listen opens a listener for programs on this machine that want something; nil: none is configured. If later is set, a
+// socket that a full or read-only disk does not take is made later.
+func (a *Agent) listen(ctx context.Context, what, where string, later bool) (net.Listener, error) {
 	if where == "" {
 		return nil, nil
 	}
@@ -213,6 +214,10 @@ func (a *Agent) listen(ctx context.Context, what, where string) (net.Listener, e
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	l, err := address.Listen(ctx)
+	if later && disk.RefusesWrites(err) {
+		a.options.Log.Error().Err(err).Msg(what + " are not served yet: the agent tries again")
+		return address.ListenLater(), nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w: choose another address, or stop the process that uses this one", what, err)
 	}
@@ -284,12 +289,16 @@ func (a *Agent) openState() (_ *loop, err error) {
 		Debug: func() []cells.DebugState { return l.debugInbox.Report() },
 	})
 	l.debugInbox = l.openDebugInbox()
-	l.flags = flagserver.New(flagserver.Options{
+	l.flags, err = flagserver.New(flagserver.Options{
 		StateDir: dir, Source: a.client, Clock: a.clock,
 		Facts: flags.Facts{Cell: a.options.Cell, Release: j.runningRelease(), Features: j.Contained},
 		Log:   a.options.Log, OnReport: l.reporter.Notify, OnTestPoint: a.testPoint, Sharer: a.options.Nodes,
 		Verify: l.verifyFlags,
 	})
+	if err != nil {
+		return nil, err
+	}
+	l.reporter.Publish(l.state.buildReport(), false, false) // until the disk takes what follows from it
 	// Clones are found by their boot ids.
 	a.options.Log.Info().Str("boot", l.reporter.Boot()).Str("state", dir).Msg("the agent started")
 	return l, nil
@@ -355,7 +364,7 @@ func (a *Agent) mendOwnersFiles(dir string) (Reported, error) {
 
 // putAsideIf puts a file aside that can't be read because of its content.
 func (a *Agent) putAsideIf(wrong error, file string) error {
-	if wrong == nil || errors.Is(wrong, fs.ErrPermission) {
+	if !disk.IsDamage(wrong) {
 		return nil
 	}
 	aside, err := disk.PutAside(file, time.Now())

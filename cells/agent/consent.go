@@ -50,8 +50,8 @@ func (s *state) handleMissingValues(why string, now time.Time) {
 	a := s.Attempt.Assignment
 	s.missing = missingValues{a.Digest, words.Clip(fmt.Sprintf("the owner must set what %s needs and start the agent "+
 		"again: %s", a.Release, why), maxReason)}
-	if !s.withdrawAttempt(now) { // the target was touched before
-		s.failAttempt(s.missing.reason, cells.CauseCell, now)
+	if !s.withdrawAttempt(now) { // the target was touched before, and what was good comes back
+		s.failAttempt(s.missing.reason+"; then: sluice cell retry", cells.CauseCell, now)
 	}
 }
 
@@ -82,10 +82,11 @@ func (s *state) reconsiderWhenDue(now time.Time) {
 	}
 }
 
-// withdrawAttempt withdraws an attempt that the owner now forbids and that has not touched the target.
+// withdrawAttempt withdraws an attempt that the owner now forbids and that has not touched the target. If something
+// else did, and there is something to go back to, the attempt has to fail.
 func (s *state) withdrawAttempt(now time.Time) bool {
 	a := s.Attempt
-	if a == nil || a.Rollback || !a.isUntouched() || s.Dirty || s.ownerAllows(&a.Assignment, now) {
+	if a == nil || a.Rollback || !a.isUntouched() || s.Dirty && s.LastGood != nil || s.ownerAllows(&a.Assignment, now) {
 		return false
 	}
 	s.recordEvent("withheld", &a.Assignment, s.waitReason)

@@ -17,8 +17,24 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// A journal that the machine does not let the agent read is not damaged: the start fails, and the file stays.
-func TestJournalThatTheMachineDoesNotRead(t *testing.T) {
+// A file that the machine does not let the agent read is not damaged: the start fails, and the file stays.
+func TestFilesThatTheMachineDoesNotRead(t *testing.T) {
+	for _, file := range []string{"outbox", "flags.json", "clock.json"} {
+		p := newControlPlane(t)
+		s := newSettings(t, p)
+		must(t, os.MkdirAll(s.State, 0o700))
+		must(t, os.Symlink("/proc/self/mem", filepath.Join(s.State, file))) // its first byte is an error to read
+		o, err := s.options()
+		must(t, err)
+		a, err := New(o)
+		must(t, err)
+		if err := a.Run(t.Context()); !errors.Is(err, unix.EIO) {
+			t.Errorf("%s: %v", file, err)
+		}
+		if to, err := os.Readlink(filepath.Join(s.State, file)); err != nil || to != "/proc/self/mem" {
+			t.Errorf("%s: %s, %v", file, to, err)
+		}
+	}
 	dir := t.TempDir()
 	must(t, os.Symlink("/proc/self/mem", journalFile(dir))) // a file whose first byte is an error to read
 	_, aside, err := loadJournal(dir, "acme", func(string) bool { return false })
@@ -34,6 +50,39 @@ func (k *agentProcess) room(bytes uint64) {
 	must(k.t, unix.Prlimit(k.command.Process.Pid, unix.RLIMIT_FSIZE, nil, &limit))
 	limit.Cur = bytes
 	must(k.t, unix.Prlimit(k.command.Process.Pid, unix.RLIMIT_FSIZE, &limit, nil))
+}
+
+// R49: on a disk that became read-only, as after a fault and a reboot, the agent starts and reports it, though a folder
+// and the socket for flags can't be made: both are once it can write.
+func TestR49StartOnAReadOnlyDisk(t *testing.T) {
+	t.Parallel()
+	p := newControlPlane(t)
+	s := newSettings(t, p)
+	mount, err := os.MkdirTemp("", "ro") // the path of a socket must be short
+	must(t, err)
+	must(t, unix.Mount("tmpfs", mount, "tmpfs", 0, "size=64m")) // root may do that, and CI runs as root
+	t.Cleanup(func() { must(t, errors.Join(unix.Unmount(mount, unix.MNT_DETACH), os.Remove(mount))) })
+	s.State, s.Dir = filepath.Join(mount, "state"), filepath.Join(mount, "target")
+	s.Flags = "unix://" + filepath.Join(mount, "s")
+	product := &flagsProduct{t, newFlagsClient(filepath.Join(mount, "s"))}
+	one := p.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+	p.assign(one)
+	p.setFlags(p.newFlags(1, newBundle()))
+	c := start(t, s)
+	p.await(t, "healthy", healthyOn(one))
+	product.awaitFlag("plain", "true")
+	c.stop()
+	must(t, os.Remove(filepath.Join(s.State, "work")))
+	must(t, os.WriteFile(filepath.Join(s.State, ".new-1"), nil, 0o600)) // of an interrupted write
+	must(t, unix.Mount("", mount, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+	since := p.reportCount()
+	start(t, s)
+	p.awaitAfter(t, since, "it says so", func(r cells.Report) bool { return strings.Contains(r.Message, "read-only") })
+	must(t, unix.Mount("", mount, "", unix.MS_REMOUNT, "size=64m"))
+	product.awaitFlag("plain", "true")
+	two := p.addRelease(t, "1.1.0", 2, agenttest.Release("1.1.0", nil))
+	p.assign(two)
+	p.await(t, "healthy on the next", healthyOn(two))
 }
 
 // R43, invariant 8: with a full disk, a kill is in force at once and not reported as saved until there is room.

@@ -313,6 +313,7 @@ func (l *loop) pruneCaches(a, lastGood *cells.Assignment) {
 // rather than loses it. Then it publishes the report.
 func (l *loop) persist() error {
 	s := &l.state
+	l.agent.makeMissing()
 	hasEvents := len(s.events) > 0
 	if err := l.outbox.Add(s.events, time.Now()); err != nil {
 		return err

@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "render":
-			os.Exit(render.Main(os.Stdin, os.Stdout))
+			os.Exit(render.Main(os.Stdin, os.Stdout, os.Stderr))
 		case "agent":
 			os.Exit(runAgent(os.Args[2]))
 		case "ask": // evaluates a flag over a socket, as a hook may

@@ -36,7 +36,7 @@ type pulls struct {
 
 // openPulls listens for pulls; nil: nobody asked for it.
 func (a *Agent) openPulls(ctx context.Context) (p *pulls, err error) {
-	local, err := a.listen(ctx, "images", a.options.ImagesListen)
+	local, err := a.listen(ctx, "images", a.options.ImagesListen, false)
 	if err != nil {
 		return nil, err
 	}

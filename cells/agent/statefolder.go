@@ -32,7 +32,8 @@ func PresentName(stateDir, name string) (string, error) {
 // stateFolders are the folders of a state folder; what else is in it are files.
 var stateFolders = []string{"releases", "rendered", "work", exporter.FolderName, debugfolder.FolderName}
 
-// prepareStateFolder makes the state folder and those in it, and locks it.
+// prepareStateFolder makes the state folder and those in it, and locks it. What can't be made on a full or read-only
+// disk is missing until makeMissing can make it.
 func (a *Agent) prepareStateFolder(dir string) (folders map[string]string, lock *os.File, err error) {
 	if err := refuseForeignFolder(dir); err != nil {
 		return nil, nil, err
@@ -46,12 +47,21 @@ func (a *Agent) prepareStateFolder(dir string) (folders map[string]string, lock 
 	folders = map[string]string{}
 	for _, name := range stateFolders {
 		folders[name] = filepath.Join(dir, name)
-		if err := disk.MakePrivate(folders[name]); err != nil {
+		switch err := disk.MakePrivate(folders[name]); {
+		case disk.RefusesWrites(err):
+			a.options.Log.Warn().Err(err).Msg("a folder of the state folder can't be made yet")
+			a.missing = append(a.missing, folders[name])
+		case err != nil:
 			return nil, nil, err
 		}
 	}
 	lock, err = disk.LockDir(dir, "cell "+a.options.Cell)
 	return folders, lock, err
+}
+
+// makeMissing makes the folders that could not be made at the start.
+func (a *Agent) makeMissing() {
+	a.missing = slices.DeleteFunc(a.missing, func(dir string) bool { return disk.MakePrivate(dir) == nil })
 }
 
 // putAsideWrongKinds puts aside files in place of folders and folders in place of files, which a repaired file system

@@ -111,6 +111,15 @@ func TestR49MissingValuesHoldTheRelease(t *testing.T) {
 	if s.Accepted.Epoch != 0 || !strings.Contains(s.waitReason, "license is required") {
 		t.Errorf("under another key: accepted %+v, waits for %q", s.Accepted, s.waitReason)
 	}
+	// It does so too where an earlier install failed, and left something behind.
+	fresh := &loop{agent: l.agent}
+	fresh.state.Dirty = true
+	fresh.state.handleOffer(&next, now)
+	fresh.state.handleConfirmation(next.Key(), now)
+	fresh.foldResult(prepare, stepResult{err: &releases.OwnerValuesError{Reason: "license is required"}}, now)
+	if s := &fresh.state; s.Attempt != nil || len(s.Failures) > 0 || !s.Dirty || s.reportedOwner() == nil {
+		t.Errorf("after a failed install: %+v, failures %v", s.Attempt, s.Failures)
+	}
 	other := next
 	other.Release, other.Digest, other.Sequence = "1.1.1", "sha256:c", 3
 	s.head = other.Digest

@@ -22,6 +22,11 @@ const (
 	maxErrorOutput = 1 << 10 // bytes of a command's output in an error
 	healthGrace    = 300 * time.Millisecond
 	exitNotNow     = 75 // EX_TEMPFAIL of sysexits.h
+
+	// What a shell's exit says of a program that it ran.
+	cannotExecute = 126
+	notFound      = 127
+	exitSignalled = 128 // plus the signal that ended it
 )
 
 // runHook runs the hook command, if there is one, and logs the end of its output. objects are those of the release that
@@ -61,13 +66,13 @@ func (t *Target) runHook(ctx context.Context, reason string, objects []cells.Obj
 	case failed.notNow:
 		return &cells.UnavailableError{Cause: err}
 	case t.interrupted: // it may have met what the interrupted run left behind, such as a lock
-		failed.cause = cells.CauseCell
+		failed.cause, t.interrupted = cells.CauseCell, failed.timedOut
 	}
 	return err
 }
 
-// runMarkedHook runs the hook with a marker, see hookRun. What a hook that had to be ended left behind is ended too, or
-// the marker stays for the next call.
+// runMarkedHook runs the hook with a marker, see hookRun. What a hook left behind that had to be ended, or that failed,
+// is ended too, or the marker stays for the next call: only a hook that succeeded may leave services.
 func (t *Target) runMarkedHook(ctx context.Context, environment ...string) error {
 	run, err := t.beginHookRun()
 	if err != nil {
@@ -83,6 +88,12 @@ func (t *Target) runMarkedHook(ctx context.Context, environment ...string) error
 	if cut := new(commandError); context.Cause(ctx) != nil && err != nil || errors.As(err, &cut) && cut.timedOut {
 		run.kill()
 		return err
+	}
+	if err != nil {
+		if left := run.stop(ctx, t.options.HookGrace); left != nil {
+			t.warn(left)
+			return err
+		}
 	}
 	if markerErr := t.removeHookMarker(); err == nil && markerErr != nil {
 		err = &cells.UnavailableError{Cause: markerErr} // left there, it would end what the hook started
@@ -105,10 +116,13 @@ func (t *Target) Health(ctx context.Context) error {
 	if errors.As(err, &failed) && failed.timedOut {
 		run.kill() // what left the process group
 	}
-	if errors.As(err, &failed) {
-		return &cells.Unhealthy{Reason: failed.Error()}
+	switch {
+	case failed == nil:
+		return err
+	case failed.notNow:
+		return &cells.UnavailableError{Cause: err}
 	}
-	return err
+	return &cells.Unhealthy{Reason: failed.Error()}
 }
 
 type commandError struct {
@@ -130,12 +144,22 @@ func (e *commandError) Error() string {
 
 func (e *commandError) FailureCause() cells.Cause { return cmp.Or(e.cause, cells.CauseUnknown) }
 
-// endedByOthers reports whether a command was ended from outside: by the kernel for want of memory, by a person, or by
-// a service manager.
-func endedByOthers(exit *exec.ExitError) bool {
+// isMachines reports whether the machine ended a command or kept it from running: it was ended from outside, by the
+// kernel for want of memory, by a person or by a service manager; or the shell says so of a program of the command, or
+// that it could not run one.
+func isMachines(exit *exec.ExitError) bool {
 	s, ok := exit.Sys().(syscall.WaitStatus)
-	return ok && s.Signaled() && slices.Contains(
-		[]syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP}, s.Signal())
+	if !ok {
+		return false
+	}
+	signal := s.Signal()
+	switch code := s.ExitStatus(); {
+	case code == cannotExecute || code == notFound:
+		return true
+	case code > exitSignalled:
+		signal = syscall.Signal(code - exitSignalled)
+	}
+	return slices.Contains([]syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP}, signal)
 }
 
 // command is a shell command with its limits.
@@ -177,7 +201,7 @@ func (t *Target) runCommand(ctx context.Context, c command, environment ...strin
 		if exit.Exited() {
 			failure.cause = cells.CauseRelease
 		}
-		failure.notNow = exit.ExitCode() == exitNotNow || endedByOthers(exit)
+		failure.notNow = exit.ExitCode() == exitNotNow || isMachines(exit)
 		return output, failure
 	case context.Cause(ctx) != nil:
 		return output, err

@@ -66,7 +66,7 @@ type Target struct {
 	dir         string   // absolute
 	root        *os.Root // dir, during a call: what is done below it never leaves it
 	options     Options
-	interrupted bool             // the last run of the hook was interrupted, and none has ended since
+	interrupted bool             // a run of the hook was interrupted, and none has ended by itself since
 	assignment  cells.Assignment // of the last Apply or Heal, for the commands' environment
 	hookPending bool             // a hook failed: Heal runs it again
 	record      record           // as on disk
@@ -192,7 +192,8 @@ func (t *Target) write(ctx context.Context, want version) (changed int, err erro
 			return changed, err
 		}
 	}
-	return changed, t.pruneVersions(want.id)
+	t.pruneVersions(want.id)
+	return changed, nil
 }
 
 // recordVersion records a version that is about to be made. The current one stays the last.
@@ -200,8 +201,7 @@ func (t *Target) recordVersion(id string) error {
 	if slices.Contains(t.record.Versions, id) {
 		return nil
 	}
-	t.record.Versions = append([]string{id}, t.record.Versions...)
-	return t.saveRecord(true)
+	return t.saveRecord(record{append([]string{id}, t.record.Versions...), t.record.Objects})
 }
 
 // switchLink points the link at a version by one rename.
@@ -228,19 +228,27 @@ func (t *Target) switchLink(id string) (switched bool, err error) {
 	return true, t.syncDir(".")
 }
 
-// pruneVersions removes the recorded versions but the current one and its predecessors, up to KeepVersions.
-func (t *Target) pruneVersions(current string) error {
+// pruneVersions removes the recorded versions but the current one and its predecessors, up to KeepVersions. What can't
+// be removed stays recorded, and the new version's hook runs nevertheless.
+func (t *Target) pruneVersions(current string) {
 	known := t.record.Versions
 	if n := len(known); n > 0 && n <= t.options.KeepVersions && known[n-1] == current {
-		return nil
+		return
 	}
 	known = append(slices.DeleteFunc(slices.Clone(known), func(id string) bool { return id == current }), current)
 	old := known[:max(0, len(known)-t.options.KeepVersions)]
+	var left []string
 	for _, id := range old {
 		if err := t.root.RemoveAll(path.Join(versionsDir, id)); err != nil {
-			return err
+			t.warn(fmt.Errorf("an old version can't be removed yet: %w", err))
+			left = append(left, id)
 		}
 	}
-	t.record.Versions = known[len(old):]
-	return t.saveRecord(false)
+	left = append(left, known[len(old):]...)
+	if slices.Equal(left, t.record.Versions) {
+		return
+	}
+	if err := t.saveRecord(record{left, t.record.Objects}); err != nil {
+		t.warn(unsavedError(t.dir, err))
+	}
 }

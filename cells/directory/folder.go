@@ -12,9 +12,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/disk"
 	"github.com/sluice-cd/sluice/internal/filelock"
 	"github.com/sluice-cd/sluice/internal/words"
 )
@@ -23,6 +25,7 @@ const (
 	ownDir     = ".sluice" // of the target itself, for the agent's user alone
 	recordFile = "target.json"
 	lockFile   = "lock"
+	asideInfix = ".aside-" // and when it was put aside
 	hookLog    = "hook.log"
 
 	maxRecord = 16 << 20
@@ -69,7 +72,7 @@ func (t *Target) create() error {
 			return err
 		}
 	}
-	found, err := loadRecord(t.root)
+	found, err := t.loadRecord()
 	isUnrecorded := errors.Is(err, fs.ErrNotExist)
 	if isUnrecorded {
 		found, err = adopt(t.root)
@@ -78,11 +81,15 @@ func (t *Target) create() error {
 		return err
 	}
 	t.record = found
-	if err := errors.Join(t.ensureOwnDir(), t.ensureFolder(versionsDir), t.syncDir(".")); err != nil || !isUnrecorded {
+	err = errors.Join(t.ensureOwnDir(), t.ensureFolder(versionsDir), t.syncDir("."))
+	switch {
+	case err != nil && !disk.RefusesWrites(err):
 		return err
+	case err == nil && isUnrecorded:
+		err = t.saveRecord(found)
 	}
-	if err := t.saveRecord(true); err != nil { // with a full disk the agent must start nevertheless
-		t.warn(fmt.Errorf("the record of what the agent made in %s can't be written yet: %w", t.dir, err))
+	if err != nil { // the agent must start nevertheless
+		t.warn(unsavedError(t.dir, err))
 	}
 	return nil
 }
@@ -121,13 +128,22 @@ func (t *Target) checkReachable(isNew bool) error {
 		"chmod g+x the folder, or remove it, and the agent makes it", info.Mode().Perm())
 }
 
-// adopt returns the record of a folder that has none: nothing in a new folder, or what an agent made that kept none.
+// adopt returns the record of a folder that has none: nothing in a new folder, or what an agent made that kept none, or
+// whose record was damaged. What such an agent did not finish, or put aside, is no record's.
 func adopt(root *os.Root) (found record, err error) {
 	var foreign []string
+	own, err := root.Lstat(ownDir)
+	isAgents := err == nil && own.IsDir()
+	if err == nil && !isAgents {
+		foreign = append(foreign, ownDir)
+	}
 	version := func(name string, e fs.DirEntry) {
-		if e.IsDir() && versionID().MatchString(e.Name()) {
+		id, _, isAside := strings.Cut(e.Name(), asideInfix)
+		switch {
+		case e.IsDir() && versionID().MatchString(e.Name()):
 			found.Versions = append(found.Versions, e.Name())
-		} else {
+		case isAgents && (name == staging || isAside && versionID().MatchString(id)):
+		default:
 			foreign = append(foreign, name)
 		}
 	}
@@ -149,27 +165,36 @@ func adopt(root *os.Root) (found record, err error) {
 	if info, err := root.Lstat(hookLog); err == nil && (!info.Mode().IsRegular() || len(found.Versions) == 0) {
 		foreign = append(foreign, hookLog)
 	}
-	if info, err := root.Lstat(ownDir); err == nil && !info.IsDir() {
-		foreign = append(foreign, ownDir)
-	}
 	if len(foreign) > 0 {
 		return record{}, &ForeignError{foreign}
 	}
 	return found, nil
 }
 
-// loadRecord reads the record. A record that can't be read is as good as none.
-func loadRecord(root *os.Root) (r record, err error) {
+// loadRecord reads the record. A damaged one is put aside, and is as good as none.
+func (t *Target) loadRecord() (r record, err error) {
 	name := path.Join(ownDir, recordFile)
-	info, err := root.Lstat(name)
-	if err != nil || !info.Mode().IsRegular() || info.Size() > maxRecord {
+	info, err := t.root.Lstat(name)
+	switch {
+	case errors.Is(err, syscall.ENOTDIR): // what has the folder's name is somebody's
 		return record{}, fs.ErrNotExist
-	}
-	text, err := root.ReadFile(name)
-	if err != nil {
+	case err != nil:
 		return record{}, err
 	}
-	if json.Unmarshal(text, &r) != nil {
+	var text []byte
+	damaged := !info.Mode().IsRegular() || info.Size() > maxRecord
+	if !damaged {
+		if text, err = t.root.ReadFile(name); err != nil {
+			return record{}, err
+		}
+		damaged = json.Unmarshal(text, &r) != nil
+	}
+	if damaged {
+		t.warn(fmt.Errorf("the record of what the agent made in %s is damaged, so the hook can't know which objects of "+
+			"earlier versions are gone", t.dir))
+		if err := t.putAside(name); err != nil {
+			t.warn(err) // the next record replaces it
+		}
 		return record{}, fs.ErrNotExist
 	}
 	// Whoever may write to the folder may have written the record.
@@ -177,13 +202,21 @@ func loadRecord(root *os.Root) (r record, err error) {
 	return r, nil
 }
 
-// saveRecord saves the record, durably if what it names is about to be made.
-func (t *Target) saveRecord(durable bool) error {
-	text, err := json.Marshal(t.record)
+// saveRecord saves r, which is the record only once it is durable: the next call tries again.
+func (t *Target) saveRecord(r record) error {
+	text, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	return t.replaceOwnFile(recordFile, text, durable)
+	if err := t.replaceOwnFile(recordFile, text, true); err != nil {
+		return err
+	}
+	t.record = r
+	return nil
+}
+
+func unsavedError(dir string, err error) error {
+	return fmt.Errorf("the record of what the agent made in %s can't be written yet: %w", dir, err)
 }
 
 // Lock ensures that only one agent uses the folder, until the returned function is called or the process ends. who
@@ -194,7 +227,9 @@ func (t *Target) Lock(who string) (release func() error, err error) {
 		return nil, fmt.Errorf("target directory %s: %w", t.dir, err)
 	}
 	defer end()
-	f, err := t.root.OpenFile(path.Join(ownDir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := filelock.Open(func(flags int) (*os.File, error) {
+		return t.root.OpenFile(path.Join(ownDir, lockFile), flags, 0o600)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("target directory %s: %w", t.dir, err)
 	}
@@ -225,6 +260,9 @@ func (t *Target) begin() (end func(), err error) {
 func (t *Target) ensureOwnDir() error {
 	if err := t.clearName(ownDir); err != nil {
 		return err
+	}
+	if info, err := t.root.Lstat(ownDir); err == nil && info.Mode().Perm() == 0o700 {
+		return nil
 	}
 	if err := t.root.Mkdir(ownDir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
@@ -263,7 +301,7 @@ func (t *Target) clearName(name string) error {
 
 // putAside renames what is not the target's, and has a name that the target needs.
 func (t *Target) putAside(name string) error {
-	aside := name + ".aside-" + time.Now().UTC().Format("20060102T150405.000")
+	aside := name + asideInfix + time.Now().UTC().Format("20060102T150405.000")
 	if err := t.root.Rename(name, aside); err != nil {
 		return err
 	}

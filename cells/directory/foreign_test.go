@@ -139,19 +139,29 @@ func TestFolderOfAnOlderAgentIsTakenOver(t *testing.T) {
 	for _, value := range []string{"1", "2"} {
 		must(t, newTarget(t, dir, o).Apply(t.Context(), renderedWith(value)))
 	}
-	for _, damage := range []func() error{
+	for i, damage := range []func() error{
 		func() error { return os.RemoveAll(filepath.Join(dir, ".sluice")) },
 		func() error { return os.WriteFile(filepath.Join(dir, ".sluice/target.json"), []byte("{"), 0o600) },
 		func() error { return os.WriteFile(filepath.Join(dir, ".sluice/target.json"), nil, 0o600) },
 	} {
 		must(t, damage())
+		var told []string
+		o.OnProblem = func(err error) { told = append(told, err.Error()) }
+		if _, err := os.Stat(filepath.Join(dir, ".sluice")); err == nil { // of a killed apply, and what was put aside
+			fill(t, dir, "versions/.staging/x", "versions/r1.0.0-0123456789abcdef.aside-20261124T093000.000")
+		}
 		target := newTarget(t, dir, o)
+		aside, err := filepath.Glob(filepath.Join(dir, ".sluice/target.json.aside-*"))
+		must(t, err)
+		if damaged := i > 0; damaged != (len(told) == 2) || len(aside) != i {
+			t.Errorf("damage %d: put aside %v, told %q", i, aside, told)
+		}
 		if n, err := target.Heal(t.Context(), renderedWith("2")); n != 0 || err != nil {
 			t.Errorf("mended %d, %v", n, err)
 		}
 		must(t, target.Apply(t.Context(), renderedWith("3")))
 		must(t, target.Apply(t.Context(), renderedWith("2")))
-		if left, err := os.ReadDir(filepath.Join(dir, "versions")); err != nil || len(left) != 2 {
+		if left, err := os.ReadDir(filepath.Join(dir, "versions")); err != nil || len(left) != 2+min(i, 1) {
 			t.Errorf("%v, %v", left, err)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // goneFile lists, for the hook, the objects that an earlier version had put into effect and that the release no longer
@@ -29,48 +30,51 @@ func idOf(o cells.Object) objectID {
 	return objectID{group, o.Kind, o.Namespace, o.Name}
 }
 
-// subtract returns the objects of a that are not in b.
-func subtract(a, b []cells.Object) (rest []cells.Object) {
-	in := make(map[objectID]bool, len(b))
-	for _, o := range b {
-		in[idOf(o)] = true
-	}
-	for _, o := range a {
-		if !in[idOf(o)] {
-			rest = append(rest, o)
-		}
-	}
-	return rest
-}
-
-// findGone returns the objects that were in effect and are to go, in the order in which to remove them, and those that
-// are kept because of their kind. A release without any object removes nothing: it is rather a mistake.
-func findGone(inEffect, wanted []cells.Object) (gone, kept []cells.Object) {
+// findGone returns the objects that were in effect and are to go, in the order in which to remove them; those that are
+// kept because of their kind; and those that are kept because they may be wanted ones. A release without any object
+// removes nothing: it is rather a mistake.
+func findGone(inEffect, wanted []cells.Object) (gone, kept, unsure []cells.Object) {
 	if len(wanted) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
-	for _, o := range subtract(inEffect, wanted) {
-		if slices.Contains(keptKinds, o.Kind) {
+	in := make(map[objectID]bool, 2*len(wanted))
+	anywhere := make(map[objectID]bool, len(wanted)) // without their namespaces
+	for _, o := range wanted {
+		id := idOf(o)
+		in[id] = true
+		id.namespace = ""
+		anywhere[id] = true
+	}
+	for _, o := range inEffect {
+		id := idOf(o)
+		bare := id
+		bare.namespace = ""
+		switch {
+		case in[id]:
+		case in[bare], id == bare && anywhere[bare]:
+			unsure = append(unsure, o) // the hook's program decides which namespace an object without one has
+		case slices.Contains(keptKinds, o.Kind):
 			kept = append(kept, o)
-		} else {
+		default:
 			gone = append(gone, o)
 		}
 	}
 	slices.Reverse(gone) // the reverse of the order in which they were applied
-	return gone, kept
+	return gone, kept, unsure
 }
 
 // writeGone writes the list for the hook, and records which objects may be in effect from now on. It returns the file's
 // path.
 func (t *Target) writeGone(wanted []cells.Object) (file string, err error) {
-	gone, kept := findGone(t.record.Objects, wanted)
+	gone, kept, unsure := findGone(t.record.Objects, wanted)
 	if len(kept) > 0 {
-		var names []string
-		for _, o := range kept {
-			names = append(names, o.Kind+" "+o.Name)
-		}
 		t.warn(fmt.Errorf("%s no longer has %s: remove them by hand if nobody needs them", t.assignment.Release,
-			strings.Join(names[:min(len(names), 5)], ", ")))
+			words.Some(objectNames(kept), 5)))
+	}
+	if len(unsure) > 0 {
+		t.warn(fmt.Errorf("%s has %s with a namespace where there was none, or without one, so they may be the same "+
+			"objects, and are kept: remove those of the other namespace by hand", t.assignment.Release,
+			words.Some(objectNames(unsure), 5)))
 	}
 	text, err := encodeObjects(gone)
 	if err != nil {
@@ -91,8 +95,14 @@ func (t *Target) recordObjects(objects []cells.Object) error {
 	if slices.Equal(t.record.Objects, objects) {
 		return nil
 	}
-	t.record.Objects = objects
-	return t.saveRecord(true)
+	return t.saveRecord(record{t.record.Versions, objects})
+}
+
+func objectNames(objects []cells.Object) (names []string) {
+	for _, o := range objects {
+		names = append(names, o.Kind+" "+o.Name)
+	}
+	return names
 }
 
 // encodeObjects returns a YAML document for each object, with just what names it, written as JSON. Without objects it

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -46,6 +48,26 @@ func TestHooksNeverOverlap(t *testing.T) {
 			t.Errorf("%s: %s is at work still", name, stat)
 		}
 		must(t, target.Apply(t.Context(), renderedWith("1")))
+	}
+}
+
+// Only a hook that succeeded leaves something behind: what another one started would run beside the next.
+func TestFailedHookLeavesNothing(t *testing.T) {
+	for ends, left := range map[string]bool{"exit 0": true, "exit 1": false, "exit 75": false, "kill -9 $$": false} {
+		run := t.TempDir()
+		target := newTarget(t, t.TempDir(), directory.Options{HookGrace: 100 * time.Millisecond, Hook: "cd " + run +
+			"; (setsid sh -c 'echo $$ >pid; exec sleep 60' >/dev/null 2>&1 &); until test -s pid; do sleep 0.05; done; " +
+			ends})
+		if err := target.Apply(t.Context(), renderedWith("1")); (err == nil) != left {
+			t.Errorf("%s: %v", ends, err)
+		}
+		pid, err := strconv.Atoi(strings.TrimSpace(readFile(t, filepath.Join(run, "pid"))))
+		must(t, err)
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if runs := err == nil && !strings.Contains(string(stat), ") Z "); runs != left {
+			t.Errorf("%s: %s, %v", ends, stat, err)
+		}
+		_ = syscall.Kill(pid, syscall.SIGKILL) // it may be gone already
 	}
 }
 
@@ -209,4 +231,30 @@ func TestHookKnowsWhatIsGone(t *testing.T) {
 	_, err := open().Heal(t.Context(), release("2.1.0", web))
 	must(t, err)
 	want("once all is gone", "")
+}
+
+// An object whose namespace became explicit, or ceased to be, may be the one that the hook just put into effect: it is
+// never listed as gone. One that is in two namespaces by name is.
+func TestNamespaceThatBecomesExplicit(t *testing.T) {
+	dir, seen := t.TempDir(), filepath.Join(t.TempDir(), "gone")
+	var told []string
+	target := newTarget(t, dir, directory.Options{Hook: `cp "$SLUICE_GONE" ` + seen,
+		OnProblem: func(err error) { told = append(told, err.Error()) }})
+	in := func(namespace string) cells.Object {
+		return cells.Object{APIVersion: "apps/v1", Kind: "Deployment", Namespace: namespace, Name: "web"}
+	}
+	for i, c := range []struct {
+		object cells.Object
+		gone   string // its namespace
+	}{{in(""), ""}, {in("shop"), ""}, {in(""), ""}, {in("shop"), ""}, {in("other"), "shop"}} {
+		told = nil
+		must(t, target.Apply(t.Context(), release(fmt.Sprintf("1.%d.0", i), c.object)))
+		if got := readFile(t, seen); (got != "") != (c.gone != "") ||
+			c.gone != "" && !strings.Contains(got, `"namespace":"`+c.gone+`"`) {
+			t.Errorf("step %d: the hook saw %q", i, got)
+		}
+		if warned := strings.Contains(strings.Join(told, "\n"), "Deployment web"); warned != (i > 0 && c.gone == "") {
+			t.Errorf("step %d: told %q", i, told)
+		}
+	}
 }

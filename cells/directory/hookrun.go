@@ -61,8 +61,7 @@ func (r hookRun) stop(ctx context.Context, grace time.Duration) error {
 		}
 	}
 	if left := r.kill(); len(left) > 0 {
-		return fmt.Errorf("a hook that was interrupted left processes behind, which the agent can't end and waits for: "+
-			"%v", left)
+		return fmt.Errorf("a hook left processes behind, which the agent can't end and waits for: %v", left)
 	}
 	return nil
 }

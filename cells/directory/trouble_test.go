@@ -22,6 +22,10 @@ func TestR49MachineTroubleIsUnavailable(t *testing.T) {
 		"a hook puts it off":   {"exit 75", nil},
 		"a hook is killed":     {"kill -9 $$", nil},
 		"a hook is ended":      {"kill -TERM $$", nil},
+		"no such program":      {"/no/such/program --now", nil},
+		"not executable":       {"/etc/passwd", nil},
+		"a program is killed":  {"true && sh -c 'kill -9 $$' && true", nil},
+		"a program is ended":   {"sh -c 'kill -TERM $$'; exit $?", nil},
 		"a file for a folder":  {"true", replaceByFile},
 		"no room for the hook": {"true # " + strings.Repeat("x", 200<<10), nil}, // the kernel refuses the argument
 	} {
@@ -37,6 +41,27 @@ func TestR49MachineTroubleIsUnavailable(t *testing.T) {
 				t.Errorf("got %v, %s", err, cells.CauseOf(err))
 			}
 		})
+	}
+}
+
+// R49: what a program says by its exit, or dies of, is the release's. So is ill health, but not that it can't be seen.
+func TestR49OwnExits(t *testing.T) {
+	for command, want := range map[string]cells.Cause{
+		"exit 1": cells.CauseRelease, "exit 124": cells.CauseRelease, "exit 128": cells.CauseRelease,
+		"sh -c 'kill -SEGV $$'; exit $?": cells.CauseRelease, "exit 255": cells.CauseRelease,
+		"/no/such/program": cells.CauseCell, "sh -c 'kill -9 $$'; exit $?": cells.CauseCell,
+	} {
+		dir := t.TempDir()
+		err := newTarget(t, dir, directory.Options{Hook: command}).Apply(t.Context(), renderedWith("1"))
+		if cells.CauseOf(err) != want {
+			t.Errorf("%s: %v (%s)", command, err, cells.CauseOf(err))
+		}
+		err = newTarget(t, dir, directory.Options{Health: command}).Health(t.Context())
+		unhealthy, unavailable := new(cells.Unhealthy), new(cells.UnavailableError)
+		if want == cells.CauseRelease && !errors.As(err, &unhealthy) ||
+			want == cells.CauseCell && !errors.As(err, &unavailable) {
+			t.Errorf("health by %s: %v", command, err)
+		}
 	}
 }
 
@@ -56,6 +81,9 @@ func TestR49HookAfterAnInterruption(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(dir, ".sluice", "hook-running"), []byte("some-run"), 0o600))
 	if err := target.Apply(t.Context(), renderedWith("2")); err == nil || cells.CauseOf(err) != cells.CauseCell {
 		t.Errorf("after an interruption: %v, %s", err, cells.CauseOf(err))
+	}
+	if err := target.Apply(t.Context(), renderedWith("2")); cells.CauseOf(err) != cells.CauseRelease {
+		t.Errorf("once a run ended by itself: %v, %s", err, cells.CauseOf(err))
 	}
 	_, err := target.Heal(t.Context(), renderedWith("2"))
 	must(t, err)

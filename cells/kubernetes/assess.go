@@ -22,6 +22,8 @@ type assessment struct {
 	ready  bool
 	failed bool   // it will not become ready by itself
 	why    string // it is not ready; of one line
+
+	suspended bool // a hook: nothing of it runs
 }
 
 func notReady(format string, args ...any) assessment {
@@ -125,7 +127,9 @@ func assessHook(live *unstructured.Unstructured) assessment {
 		a.failed = true
 		return a
 	case suspended != nil:
-		return notReady("it is suspended: who did that, such as a queue for Jobs, must let it run")
+		a := notReady("it is suspended: who did that, such as a queue for Jobs, must let it run")
+		a.suspended = true
+		return a
 	}
 	active, _, _ := unstructured.NestedInt64(live.Object, "status", "active")
 	return notReady("it is not done: %s", words.Count(int(active), "active pod"))

@@ -242,6 +242,12 @@ func TestClassify(t *testing.T) {
 	object := of("apps", "Deployment", "web")
 	conflictError := apierrors.NewApplyConflict([]metav1.StatusCause{{Type: metav1.CauseTypeFieldManagerConflict,
 		Message: `conflict with "kubectl-edit" using apps/v1`, Field: ".spec.replicas"}}, "conflict")
+	denied := func(code int32, reason metav1.StatusReason, message string) error {
+		return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: code, Reason: reason,
+			Message: message}}
+	}
+	const webhook, policy = `admission webhook "validate.example" denied the request: no root`,
+		`deployments.apps "web" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no root`
 	terminating := apierrors.NewForbidden(deploymentsResource(), "web", errors.New("x"))
 	terminating.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: "NamespaceTerminating"}}
 	for name, c := range map[string]struct {
@@ -249,26 +255,36 @@ func TestClassify(t *testing.T) {
 		cause   cells.Cause
 		passing bool
 	}{
-		"invalid":      {apierrors.NewInvalid(deploymentKind(), "web", nil), cells.CauseRelease, false},
-		"bad request":  {apierrors.NewBadRequest("x"), cells.CauseRelease, false},
-		"too large":    {apierrors.NewRequestEntityTooLargeError("x"), cells.CauseRelease, false},
-		"forbidden":    {apierrors.NewForbidden(deploymentsResource(), "web", errors.New("x")), cells.CauseCell, false},
-		"terminating":  {terminating, cells.CauseCell, true},
-		"conflict":     {conflictError, cells.CauseUnknown, false},
-		"moved on":     {apierrors.NewConflict(deploymentsResource(), "web", errors.New("x")), cells.CauseCell, true},
-		"unauthorized": {apierrors.NewUnauthorized("x"), cells.CauseCell, true},
-		"busy":         {apierrors.NewTooManyRequests("x", 1), cells.CauseCell, true},
-		"internal":     {apierrors.NewInternalError(errors.New("webhook")), cells.CauseCell, true},
-		"timeout":      {apierrors.NewTimeoutError("x", 1), cells.CauseCell, true},
-		"no namespace": {gr(namespacesResource(), "n"), cells.CauseUnknown, false},
-		"not there":    {gr(deploymentsResource(), "web"), cells.CauseCell, true},
-		"network":      {http.ErrHandlerTimeout, cells.CauseCell, true},
+		"invalid":     {apierrors.NewInvalid(deploymentKind(), "web", nil), cells.CauseRelease, false},
+		"bad request": {apierrors.NewBadRequest("x"), cells.CauseRelease, false},
+		"too large":   {apierrors.NewRequestEntityTooLargeError("x"), cells.CauseRelease, false},
+		"forbidden":   {apierrors.NewForbidden(deploymentsResource(), "web", errors.New("x")), cells.CauseCell, false},
+		"over quota": {apierrors.NewForbidden(deploymentsResource(), "web", errors.New("exceeded quota: q, requested: "+
+			"pods=1, used: pods=1, limited: pods=1")), cells.CauseCell, true},
+		"a webhook denies":   {denied(400, "", webhook), cells.CauseUnknown, false},
+		"a webhook forbids":  {denied(403, metav1.StatusReasonForbidden, webhook), cells.CauseCell, false},
+		"a policy denies":    {denied(422, metav1.StatusReasonInvalid, policy), cells.CauseUnknown, false},
+		"no words of denial": {apierrors.NewBadRequest("denied the request: x"), cells.CauseRelease, false},
+		"terminating":        {terminating, cells.CauseCell, true},
+		"conflict":           {conflictError, cells.CauseUnknown, false},
+		"moved on":           {apierrors.NewConflict(deploymentsResource(), "web", errors.New("x")), cells.CauseCell, true},
+		"unauthorized":       {apierrors.NewUnauthorized("x"), cells.CauseCell, true},
+		"busy":               {apierrors.NewTooManyRequests("x", 1), cells.CauseCell, true},
+		"internal":           {apierrors.NewInternalError(errors.New("webhook")), cells.CauseCell, true},
+		"timeout":            {apierrors.NewTimeoutError("x", 1), cells.CauseCell, true},
+		"no namespace":       {gr(namespacesResource(), "n"), cells.CauseUnknown, false},
+		"not there":          {gr(deploymentsResource(), "web"), cells.CauseCell, true},
+		"network":            {http.ErrHandlerTimeout, cells.CauseCell, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := classify(object, fmt.Errorf("wrapped: %w", c.err))
 			var unavailable *cells.UnavailableError
 			if got := errors.As(err, &unavailable); got != c.passing || cells.CauseOf(err) != c.cause {
 				t.Errorf("passing %t, at fault %s: %v", got, cells.CauseOf(err), err)
+			}
+			if strings.Contains(c.err.Error(), "no root") && (!strings.Contains(err.Error(), "policy refuses it") ||
+				strings.Contains(err.Error(), "created anew")) {
+				t.Errorf("a denial: %v", err)
 			}
 			if !strings.Contains(err.Error(), "n/web") {
 				t.Errorf("it does not name the object: %v", err)
@@ -339,13 +355,14 @@ func TestAssess(t *testing.T) {
 func TestAssessHook(t *testing.T) {
 	for conditions, want := range map[string]assessment{
 		"":                                  {why: "it is not done: 0 active pods"},
-		"{type: Suspended, status: 'True'}": {why: "it is suspended"},
+		"{type: Suspended, status: 'True'}": {why: "it is suspended", suspended: true},
 		"{type: Suspended, status: 'False'}, {type: Complete, status: 'True'}": {ready: true},
 		"{type: Suspended, status: 'True'}, {type: Failed, status: 'True', reason: DeadlineExceeded}": {failed: true,
 			why: "it failed: DeadlineExceeded"},
 	} {
 		got := assessHook(liveObject(t, "apiVersion: batch/v1\nkind: Job\nstatus: {conditions: ["+conditions+"]}\n"))
-		if got.ready != want.ready || got.failed != want.failed || !strings.Contains(got.why, want.why) {
+		if got.ready != want.ready || got.failed != want.failed || got.suspended != want.suspended ||
+			!strings.Contains(got.why, want.why) {
 			t.Errorf("%s: got %+v, want %+v", conditions, got, want)
 		}
 	}

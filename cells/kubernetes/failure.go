@@ -60,6 +60,15 @@ func classify(object id, err error) error {
 	case apierrors.HasStatusCause(err, metav1.CauseType("NamespaceTerminating")):
 		return &cells.UnavailableError{Cause: fmt.Errorf("%s: its namespace is being deleted, and that is not done yet: "+
 			"kubectl get namespace %s -o yaml says what it waits for", object, object.Namespace)}
+	case isDenied(status.Status()):
+		cause := cells.CauseUnknown // the release may ask for too much, or the cell allow too little
+		if apierrors.IsForbidden(err) {
+			cause = cells.CauseCell
+		}
+		return &refusal{message + ": the cluster's policy refuses it: the release meets the policy, or the cell's owner " +
+			"makes an exception", cause}
+	case apierrors.IsForbidden(err) && strings.Contains(status.Status().Message, "exceeded quota"):
+		return &cells.UnavailableError{Cause: errors.New(message + ": the cell's owner raises the quota")}
 	case apierrors.IsInvalid(err):
 		return &refusal{message + ": an object is never deleted to be created anew; a field that can't be changed takes " +
 			"an object with another name", cells.CauseRelease}
@@ -67,13 +76,20 @@ func classify(object id, err error) error {
 		apierrors.IsUnsupportedMediaType(err), apierrors.IsNotAcceptable(err):
 		return &refusal{message, cells.CauseRelease}
 	case apierrors.IsForbidden(err):
-		return &refusal{message + ": the cell's owner grants it, or raises the quota", cells.CauseCell}
+		return &refusal{message + ": the cell's owner grants it", cells.CauseCell}
 	case apierrors.IsNotFound(err) && object.Namespace != "" && status.Status().Details != nil &&
 		status.Status().Details.Kind == "namespaces":
 		return &refusal{fmt.Sprintf("%s: there is no namespace %s: a release has its namespaces, or the cell's owner "+
 			"makes them", object, object.Namespace), cells.CauseUnknown}
 	}
 	return &cells.UnavailableError{Cause: errors.New(message)}
+}
+
+// isDenied reports whether an admission webhook or an admission policy refused an object. The status code is whatever
+// its author chose: 400 and 422 unless they said otherwise.
+func isDenied(s metav1.Status) bool {
+	return strings.HasPrefix(s.Message, "admission webhook ") && strings.Contains(s.Message, " denied the request") ||
+		strings.Contains(s.Message, "ValidatingAdmissionPolicy '") && strings.Contains(s.Message, " denied request: ")
 }
 
 // conflictingFields returns the fields of a conflict with other managers.

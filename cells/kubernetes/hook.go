@@ -2,6 +2,7 @@ package kubernetes
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -70,13 +71,16 @@ func (u *run) hook(ctx context.Context, o object) error {
 	if err := u.endHook(ctx, o); err != nil {
 		return err
 	}
-	return &refusal{fmt.Sprintf("hook %s is not done within %s, and was deleted: %s", o.id, limit, last),
-		cells.CauseRelease}
+	why := fmt.Sprintf("hook %s is not done within %s, and was deleted: %s", o.id, limit, last.why)
+	if last.suspended {
+		return &cells.UnavailableError{Cause: errors.New(why)}
+	}
+	return &refusal{why, cells.CauseUnknown} // its pod may never have started
 }
 
-// awaitHook waits until a hook succeeded. last is why it had not, when that was seen last.
-func (u *run) awaitHook(ctx context.Context, o object) (last string, err error) {
-	last = "it was not seen"
+// awaitHook waits until a hook succeeded. last is what was seen of it last.
+func (u *run) awaitHook(ctx context.Context, o object) (last assessment, err error) {
+	last.why = "it was not seen"
 	for {
 		found, err := u.target.cluster.find(ctx, o.groupKind(), o.version)
 		if err != nil {
@@ -89,14 +93,17 @@ func (u *run) awaitHook(ctx context.Context, o object) (last string, err error) 
 		case live == nil:
 			return last, &cells.UnavailableError{Cause: fmt.Errorf("hook %s was deleted before it was done", o.id)}
 		}
-		a := assessHook(live)
+		last = assessHook(live)
 		switch {
-		case a.ready:
-			return "", nil
-		case a.failed:
-			return last, &refusal{fmt.Sprintf("hook %s: %s", o.id, a.why), cells.CauseRelease}
+		case last.ready:
+			return last, nil
+		case last.failed:
+			cause := cells.CauseRelease
+			if condition(live, "Failed")["reason"] == "DeadlineExceeded" {
+				cause = cells.CauseUnknown // its pod may never have started
+			}
+			return last, &refusal{fmt.Sprintf("hook %s: %s", o.id, last.why), cause}
 		}
-		last = a.why
 		if err := pause(ctx, hookLook); err != nil {
 			return last, err
 		}

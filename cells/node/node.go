@@ -65,10 +65,14 @@ func run(ctx context.Context, o Options) error {
 	if err := disk.RemoveUnfinished(o.StateDir); err != nil {
 		return err
 	}
-	p := &part{options: o, flags: flagserver.New(flagserver.Options{
+	served, err := flagserver.New(flagserver.Options{
 		StateDir: o.StateDir, Source: &bundles{o.Maps, o.Name}, Clock: clock.New(o.StateDir, clock.Machine{}),
 		Log: o.Log, OnReport: func() {}, OnTestPoint: func(string) {},
-	}), grants: newOperations(&o)}
+	})
+	if err != nil {
+		return err
+	}
+	p := &part{options: o, flags: served, grants: newOperations(&o)}
 	p.grants.sockets = p.flags.Sockets
 	p.restore()
 	p.grants.restore()

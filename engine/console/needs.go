@@ -280,6 +280,9 @@ func needOfKill(k view.FlagKill) Need {
 	}
 	if k.NotOff != "" {
 		n.Why = markup.Join(n.Why, markup.Text(" The flag gives all the same: "+words.OneLine(k.NotOff)))
+		if k.Next != "" {
+			n.Why = markup.Join(n.Why, markup.Text(". Next: "+words.OneLine(k.Next)+"."))
+		}
 	}
 	return n
 }

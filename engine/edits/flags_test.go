@@ -330,6 +330,28 @@ func TestPromoteSameFlags(t *testing.T) {
 	}
 }
 
+// R42, R43: a kill does not say that a flag is off where a channel has an older definition, by which it is not; it
+// names the channel and the step that brings the newest definition there.
+func TestKillNamesOlderDefinitions(t *testing.T) {
+	before := files(map[string]string{"flags/editor.yaml": strings.Replace(editorText, ", off: off", "", 1)})
+	head := map[string]string{"heads/dedicated.yaml": "commit: " + older + "\n"}
+	hash := "sha256:" + strings.Repeat("ab", 32)
+	armed := map[string]string{"records/classes/dedicated.yaml": "outcome: armed\nhash: " + hash + "\ntext: " + hash +
+		"\ncommit: " + older + "\nat: 2026-12-01T09:00:00Z\n"}
+	maps.Copy(armed, head)
+	for want, more := range map[string]map[string]string{
+		"sluice flag promote dedicated --reason WHY brings": head, "sluice announce approve classes brings": armed,
+	} {
+		s := flagsRepository(more)
+		s.Open = func(string) (fs.FS, error) { return before, nil }
+		e, err := edits.Decide(edits.KillFlag{Key: "new-editor", Reason: "x"}, s, ada, noon)
+		if err != nil || len(e.Files) != 1 || !strings.Contains(e.Short, "it is not off: dedicated has an older definition") ||
+			!strings.Contains(e.Next, want) {
+			t.Errorf("%q, %q, %v; want %q", e.Short, e.Next, err, want)
+		}
+	}
+}
+
 // Existing faults don't prevent a change that mends one, nor a kill (R43).
 func TestKillLandsWhateverIsWrong(t *testing.T) {
 	s := flagsRepository(map[string]string{"flags/editor.yaml": "flags: [\n"})

@@ -1,12 +1,16 @@
 package edits
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/manifest/edit"
 	"github.com/sluice-cd/sluice/releases"
@@ -50,9 +54,6 @@ type KillFlag struct {
 
 func (k KillFlag) Message() (subject, body string) { return "kill " + k.Key, k.Reason }
 
-// NotOffHint is the next step after a kill that does not turn a flag off.
-const NotOffHint = "commit another default or rule, or name its off variant in metadata.off, and kill the flag again"
-
 // Edit writes the override, whatever other faults the repository has (R43).
 func (k KillFlag) Edit(s *Flags, by Person, _ time.Time) (done Edit, err error) {
 	// A key with a slash would be another file.
@@ -62,8 +63,11 @@ func (k KillFlag) Edit(s *Flags, by Person, _ time.Time) (done Edit, err error) 
 	}
 	const next = "it is off in connected cells as soon as the control plane sees the commit; " +
 		"sluice flag unkill %s --reason WHY lifts it"
-	if done.Next = fmt.Sprintf(next, k.Key); d != nil && d.Kill().Gives != "" {
-		done.Short, done.Next = "it is not off: "+d.Kill().Gives, NotOffHint
+	done.Next = fmt.Sprintf(next, k.Key)
+	if d != nil {
+		if gives, next := s.notOff(d); gives != "" {
+			done.Short, done.Next = "it is not off: "+gives, next
+		}
 	}
 	if slices.ContainsFunc(s.Tree.Overrides, func(o repository.Override) bool {
 		return o.Kind == repository.Kill && o.Flag == k.Key && o.Cells.IsZero()
@@ -73,6 +77,30 @@ func (k KillFlag) Edit(s *Flags, by Person, _ time.Time) (done Edit, err error) 
 	done.Files, err = overrideFiles("kill-"+k.Key, repository.Override{Kind: repository.Kill, Flag: k.Key,
 		Reason: k.Reason, By: by.Name, Until: k.Until})
 	return done, err
+}
+
+// notOff returns what a killed flag gives although it is not off, and the next step; empty: it is off. A channel that
+// is behind the tip, or whose announcement was approved before, has an older definition.
+func (s *Flags) notOff(d *flags.Definition) (gives, next string) {
+	if gives = d.Kill().Gives; gives != "" || s.Open == nil {
+		return gives, view.NotOffHint
+	}
+	trees := map[string]*repository.Tree{s.Commit: s.Tree}
+	for _, channel := range slices.Sorted(maps.Keys(s.Tree.Heads)) {
+		_, commit := s.Tree.Deciding(d.Feature(), channel)
+		commit = cmp.Or(commit, s.Tree.Heads[channel].Commit)
+		if trees[commit] == nil {
+			files, err := s.Open(commit)
+			if err != nil { // then the channel has the tip's
+				continue
+			}
+			trees[commit] = repository.Load(nil, files)
+		}
+		if older := trees[commit].Flags[d.Key]; older != nil && older.Kill().Gives != "" {
+			return view.OlderNotOff(s.Tree, d, channel, older.Kill().Gives)
+		}
+	}
+	return "", ""
 }
 
 // UnkillFlag lifts all kills of a flag.

@@ -3,6 +3,7 @@ package view
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -65,6 +66,7 @@ type FlagKill struct {
 	Confirmed   int       `json:"confirmed" doc:"cells that confirmed that the kill is in force"`
 	Unconfirmed int       `json:"unconfirmed" doc:"cells in contact that have not confirmed it yet"`
 	NotOff      string    `json:"notOff,omitempty" doc:"what the flag gives all the same, since it has no off variant, or why it is unknown; none: it is off"`
+	Next        string    `json:"next,omitempty" doc:"the next step for a flag that is not off"`
 	Offline     []string  `json:"offline,omitempty" doc:"the first 100 cells out of contact that never confirmed it: the flag may still be on there"`
 }
 
@@ -196,7 +198,7 @@ func (x *FlagIndex) Kills(key string) []FlagKill {
 				k.Unconfirmed++
 			}
 		}
-		k.NotOff = x.notOff(o)
+		k.NotOff, k.Next = x.notOff(o)
 		slices.Sort(k.Offline)
 		k.Offline = k.Offline[:min(len(k.Offline), MaxFaults)]
 		all = append(all, k)
@@ -205,9 +207,13 @@ func (x *FlagIndex) Kills(key string) []FlagKill {
 	return all
 }
 
-// notOff returns what a killed flag gives in some cell of the kill although it is not off; empty: it is off.
-func (x *FlagIndex) notOff(o repository.Override) string {
-	seen := map[*flags.Bundle]bool{}
+// notOff returns what a killed flag gives in some cell of the kill although it is not off, and the next step; empty: it
+// is off.
+func (x *FlagIndex) notOff(o repository.Override) (gives, next string) {
+	seen, tip := map[*flags.Bundle]bool{}, x.Definition(o.Flag)
+	if tip != nil && tip.Kill().Gives != "" {
+		return tip.Kill().Gives, NotOffHint
+	}
 	for _, name := range slices.Sorted(maps.Keys(x.view.Desired.Cells)) {
 		cell, planned := x.view.Desired.Cells[name], x.flags.Plan.CellFlags[name]
 		if planned == nil || planned.Bundle == nil || seen[planned.Bundle] ||
@@ -216,18 +222,32 @@ func (x *FlagIndex) notOff(o repository.Override) string {
 		}
 		seen[planned.Bundle] = true
 		if raw, known := planned.Bundle.Flags[o.Flag]; known {
-			if d, err := flags.ParseDefinition(o.Flag, raw); err == nil && d.Kill().Gives != "" {
-				return d.Kill().Gives
+			switch d, err := flags.ParseDefinition(o.Flag, raw); {
+			case err != nil || d.Kill().Gives == "":
+			case tip == nil:
+				return d.Kill().Gives, NotOffHint
+			default:
+				return OlderNotOff(x.flags.Tip, tip, cell.Channel, d.Kill().Gives)
 			}
 		}
 	}
-	if d := x.Definition(o.Flag); d != nil { // for channels that are still to have it
-		return d.Kill().Gives
+	if tip == nil && x.flags.Tip != nil {
+		return "the flags repository has no such flag", ""
 	}
-	if x.flags.Tip != nil {
-		return "the flags repository has no such flag"
+	return "", ""
+}
+
+// NotOffHint is the next step after a kill that does not turn a flag off, by the newest definition.
+const NotOffHint = "commit another default or rule, or name its off variant in metadata.off, and kill the flag again"
+
+// OlderNotOff says what a killed flag gives in a channel by a definition that is not the tip's, and how the channel
+// gets the tip's (R42).
+func OlderNotOff(tip *repository.Tree, d *flags.Definition, channel, gives string) (text, next string) {
+	text = fmt.Sprintf("%s has an older definition of it: %s", channel, gives)
+	if id, _ := tip.Deciding(d.Feature(), channel); id != "" {
+		return text, fmt.Sprintf("sluice announce approve %s brings the newest definition there", id)
 	}
-	return ""
+	return text, fmt.Sprintf("sluice flag promote %s --reason WHY brings the newest definition there", channel)
 }
 
 // Status returns a flag's state in every channel.

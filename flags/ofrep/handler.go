@@ -10,6 +10,7 @@ package ofrep
 
 import (
 	"net/http"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -78,8 +79,19 @@ func (h *handler) protect(next http.Handler) http.Handler {
 				Msg("a request for flags could not be answered")
 			writeFailure(w, http.StatusInternalServerError, "", "", "internal error: see the agent's log")
 		}()
+		if isRedirected(r.URL.EscapedPath()) {
+			h.serveUnknown(w, r)
+			return
+		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// isRedirected reports whether a ServeMux would redirect a path of OFREP's, to what may be another flag.
+func isRedirected(asked string) bool {
+	clean := path.Clean(asked)
+	return asked == "/ofrep" || asked != clean &&
+		(strings.HasPrefix(asked, "/ofrep/") || strings.HasPrefix(clean+"/", "/ofrep/"))
 }
 
 // allowOrigin lets pages of listed origins read the answer, and reports whether it answered the whole request, a
@@ -98,7 +110,7 @@ func (h *handler) allowOrigin(w http.ResponseWriter, r *http.Request) (done bool
 		return false
 	}
 	if !listed {
-		w.WriteHeader(http.StatusForbidden)
+		writeFailure(w, http.StatusForbidden, "", "", "pages of this origin may not ask: --flags-origin lists those that may")
 		return true
 	}
 	w.Header().Set("Access-Control-Allow-Methods", "GET, POST")
@@ -221,11 +233,11 @@ func (h *handler) serveDocument(w http.ResponseWriter, r *http.Request) {
 	tag := `"` + v.folded.Revision() + `"`
 	w.Header().Set("ETag", tag)
 	w.Header().Set("Cache-Control", "no-cache")
+	// the instant for rules, for programs that evaluate them
+	w.Header().Set("Sluice-Time", strconv.FormatInt(at, 10))
 	if matchesETag(r.Header.Values("If-None-Match"), tag) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	// the instant for rules, for programs that evaluate them
-	w.Header().Set("Sluice-Time", strconv.FormatInt(at, 10))
 	writeAnswer(w, http.StatusOK, v.folded.Document())
 }

@@ -161,13 +161,13 @@ func (a *agentSource) followStream(ctx context.Context, answers func()) error {
 		return nil
 	}
 	lines := bufio.NewReaderSize(response.Body, maxLine)
-	for {
+	for { // a heartbeat corrects the time: this process's clock does not count while the machine is suspended
 		line, err := lines.ReadSlice('\n')
 		if err != nil {
 			return errors.Join(context.Cause(ctx), fmt.Errorf("the agent's stream of changes ended: %w", err))
 		}
 		watch.Reset(streamTimeout)
-		if !bytes.HasPrefix(line, []byte("data:")) {
+		if !bytes.HasPrefix(line, []byte("data:")) && !bytes.HasPrefix(line, []byte(":")) {
 			continue
 		}
 		if err := a.refetch(ctx); err != nil {
@@ -176,7 +176,7 @@ func (a *agentSource) followStream(ctx context.Context, answers func()) error {
 	}
 }
 
-// refetch fetches the flags, unless they are unchanged.
+// refetch fetches the agent's time, and the flags unless they are unchanged.
 func (a *agentSource) refetch(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -190,6 +190,9 @@ func (a *agentSource) refetch(ctx context.Context) error {
 		if a.etag == "" {
 			return errors.New("the agent says that its flags are unchanged, but sent none before")
 		}
+		if at, ok := agentTime(response); ok {
+			a.correctTime(at)
+		}
 		return nil
 	case http.StatusOK:
 	case http.StatusServiceUnavailable:
@@ -202,8 +205,8 @@ func (a *agentSource) refetch(ctx context.Context) error {
 		return fmt.Errorf("read the agent's flags: %w", err)
 	}
 	now := time.Now()
-	at, err := strconv.ParseInt(response.Header.Get("Sluice-Time"), 10, 64)
-	if err != nil || at < 0 || at > maxInstant {
+	at, ok := agentTime(response)
+	if !ok {
 		at = now.Unix()
 	}
 	folded, err := flags.ParseDocument(data, at)
@@ -215,9 +218,33 @@ func (a *agentSource) refetch(ctx context.Context) error {
 	defer a.mu.Unlock()
 	a.at, a.readAt = at, now
 	a.folded = folded
+	a.publish()
+	return nil
+}
+
+// agentTime returns the agent's time in a response; ok is false if it has none.
+func agentTime(response *http.Response) (at int64, ok bool) {
+	at, err := strconv.ParseInt(response.Header.Get("Sluice-Time"), 10, 64)
+	return at, err == nil && at >= 0 && at <= maxInstant
+}
+
+// correctTime takes the agent's time. If it went back, by more than requests take, rules that compute with the time may
+// come to something else.
+func (a *agentSource) correctTime(at int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	wentBack := at+1 < a.at+int64(now.Sub(a.readAt)/time.Second)
+	a.at, a.readAt = at, now
+	if wentBack {
+		a.publish()
+	}
+}
+
+// publish says that something changed. It needs mu.
+func (a *agentSource) publish() {
 	close(a.changed)
 	a.changed = make(chan struct{})
-	return nil
 }
 
 func (a *agentSource) get(ctx context.Context, path, etag string) (*http.Response, error) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"sync"
@@ -426,5 +427,35 @@ func TestNobodyReadsEvents(t *testing.T) {
 	}
 	if last.Message != "the last" {
 		t.Errorf("the last event is %+v", last)
+	}
+}
+
+// The agent's time is taken though the flags are unchanged; a step back is published, since rules may compute with it.
+func TestTimeOfUnchangedFlags(t *testing.T) {
+	source := newTestSource()
+	source.setFlags(foldBundle(t, flags.Orders{}))
+	server := httptest.NewServer(ofrep.New(source, zerolog.Nop(), ofrep.Options{}))
+	defer server.Close()
+	a := &agentSource{base: server.URL, http: server.Client(), changed: make(chan struct{})}
+	for _, c := range []struct {
+		later int64
+		wakes bool
+	}{{0, true}, {3600, false}, {0, true}} {
+		source.mu.Lock()
+		source.later = c.later
+		source.mu.Unlock()
+		changed := a.Changed()
+		if err := a.refetch(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		woken := false
+		select {
+		case <-changed:
+			woken = true
+		default:
+		}
+		if _, at := a.Current(); at < testStart+c.later || at > testStart+c.later+600 || woken != c.wakes {
+			t.Errorf("%d s later it is %d, published: %t", c.later, at-testStart, woken)
+		}
 	}
 }

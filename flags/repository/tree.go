@@ -1,6 +1,8 @@
 package repository
 
 import (
+	"slices"
+
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
@@ -20,6 +22,21 @@ type Tree struct {
 	Invalid bool
 
 	keysByFeature map[string][]string // keys of Flags by feature; nil: not made by Load
+}
+
+// Deciding returns the announcement by whose approval a channel has the definitions of a feature, and the commit that
+// they are from (R42); empty: they come with the channel's head.
+func (t *Tree) Deciding(feature, channel string) (announcement, commit string) {
+	var newest Record
+	for id, records := range t.Records {
+		r, a := records[channel], t.Announcements[id]
+		if r.Outcome != Published && (r.Outcome != Armed || newest.Outcome == Published) || a == nil || a.Archived ||
+			!slices.Contains(a.Features, feature) || r.Outcome == newest.Outcome && newest.At.After(r.At) {
+			continue
+		}
+		newest, announcement, commit = r, id, r.Commit
+	}
+	return announcement, commit
 }
 
 // Standing is a file that is not in force as a commit has it, since it has a fault there.

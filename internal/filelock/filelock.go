@@ -29,6 +29,16 @@ func (e *HeldError) Error() string {
 	return e.By + " holds it"
 }
 
+// Open opens a file to lock by open, which gets the flags of os.OpenFile. On a read-only disk it is opened for reading:
+// its lock holds nevertheless.
+func Open(open func(flags int) (*os.File, error)) (*os.File, error) {
+	f, err := open(os.O_CREATE | os.O_RDWR)
+	if errors.Is(err, syscall.EROFS) {
+		return open(os.O_RDONLY)
+	}
+	return f, err
+}
+
 // Lock locks f for as long as f is open, and writes into it who the holder is. It waits up to wait for a lock that may
 // be about to be freed: a child process holds its parent's lock until it runs its own program, and a program that is
 // told to stop needs a moment. The error is a *HeldError if another process keeps the lock.

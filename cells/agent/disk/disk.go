@@ -101,6 +101,12 @@ func MakePrivate(dir string) error {
 	return nil
 }
 
+// RefusesWrites reports whether an error says that nothing new can be written to a disk: it is full or read-only. What
+// is there can be read, and what runs from it goes on.
+func RefusesWrites(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EROFS)
+}
+
 // SyncDir makes the names in a folder durable.
 func SyncDir(name string) error {
 	d, err := os.Open(name) //nolint:gosec // below the state folder
@@ -116,8 +122,10 @@ const lockWait = 2 * time.Second
 // LockDir ensures that only one agent uses a state folder, until the returned file is closed or the process ends. who
 // describes this agent to another one that finds the folder locked.
 func LockDir(dir, who string) (*os.File, error) {
-	//nolint:gosec // the owner names the folder
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
+	f, err := filelock.Open(func(flags int) (*os.File, error) {
+		//nolint:gosec // the owner names the folder
+		return os.OpenFile(filepath.Join(dir, "lock"), flags|syscall.O_NOFOLLOW, 0o600)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -243,6 +251,13 @@ func ReadLimited(name string, limit int64) ([]byte, error) {
 	return os.ReadFile(name) //nolint:gosec // below the state folder
 }
 
+// IsDamage reports whether an error of reading a file is about its content. What the machine did not let the agent
+// read, by its rights, its limits or its disk, may be well, and is read another time.
+func IsDamage(err error) bool {
+	_, isMachines := errors.AsType[*fs.PathError](err)
+	return err != nil && !isMachines
+}
+
 // PutAside renames a damaged file, so that another can take its place and nothing is lost, and returns its new name.
 func PutAside(name string, now time.Time) (aside string, err error) {
 	return moveAside(name, now, os.Rename)
@@ -261,11 +276,11 @@ func moveAside(name string, now time.Time, move func(from, to string) error) (as
 	return aside, SyncDir(filepath.Dir(name))
 }
 
-// RemoveUnfinished removes what interrupted writes left in the folders.
+// RemoveUnfinished removes what interrupted writes left in the folders, as far as they are there and can be written.
 func RemoveUnfinished(dirs ...string) error {
 	for _, dir := range dirs {
 		entries, err := os.ReadDir(dir)
-		if err != nil {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		for _, e := range entries {
@@ -273,7 +288,8 @@ func RemoveUnfinished(dirs ...string) error {
 			if !unfinished || strings.Trim(random, "0123456789") != "" {
 				continue
 			}
-			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil { // the socket for flags began in a folder
+			err := os.RemoveAll(filepath.Join(dir, e.Name())) // the socket for flags began in a folder
+			if err != nil && !RefusesWrites(err) {
 				return err
 			}
 		}

@@ -30,13 +30,16 @@ func (s *Server) loadBundle() {
 			continue
 		}
 		b, err := s.readBundle(d)
+		var refused *content.RefusedError
 		switch {
 		case err == nil:
 			s.bundle, s.record.LastGood = b, d
 			return
 		case errors.Is(err, fs.ErrNotExist):
+		case !errors.As(err, &refused): // the machine does not let it be read, or it is of another version
+			s.log.Warn().Err(err).Msg("a bundle of flags on disk can't be used now, and is kept")
 		default:
-			s.log.Warn().Err(err).Msg("a bundle of flags on disk can't be used and is fetched again")
+			s.log.Warn().Err(err).Msg("a bundle of flags on disk is damaged and is fetched again")
 			if err := os.Remove(s.bundleFile(d)); err != nil {
 				s.log.Warn().Err(err).Msg("the unusable bundle of flags could not be removed")
 			}

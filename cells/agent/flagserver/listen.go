@@ -70,6 +70,16 @@ func (a Address) Listen(ctx context.Context) (net.Listener, error) {
 	return c.Listen(ctx, "tcp", a.address)
 }
 
+// ListenLater returns a listener, for Serve alone, whose socket is made as soon as its disk allows it.
+func (a Address) ListenLater() net.Listener { return &unmadeListener{a} }
+
+// unmadeListener is a socket that can't be made yet.
+type unmadeListener struct{ at Address }
+
+func (u *unmadeListener) Accept() (net.Conn, error) { return nil, net.ErrClosed }
+func (u *unmadeListener) Close() error              { return nil }
+func (u *unmadeListener) Addr() net.Addr            { return &net.UnixAddr{Name: u.at.path, Net: "unix"} }
+
 func (a Address) listenUnix(ctx context.Context) (net.Listener, error) {
 	if err := removeStaleSocket(ctx, a.path); err != nil {
 		return nil, err
@@ -77,6 +87,9 @@ func (a Address) listenUnix(ctx context.Context) (net.Listener, error) {
 	// The socket begins in a private folder: it must not accept connections before its mode is set, and the process's
 	// umask must not change.
 	private, err := os.MkdirTemp(filepath.Dir(a.path), disk.UnfinishedPattern)
+	if refused, ok := errors.AsType[*fs.PathError](err); ok {
+		return nil, fmt.Errorf("listen on %s: make a folder beside it: %w", a.path, refused.Err) // always in the same words
+	}
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", a.path, err)
 	}
@@ -148,11 +161,14 @@ func removeStaleSocket(ctx context.Context, path string) error {
 }
 
 // Serve answers programs on this machine, and web pages of the origins, until ctx ends. What is no matter of flags goes
-// to local, which has the routes below /v1/ and /metrics; nil: there are none. A socket that somebody removed is made
-// anew.
+// to local, which has the routes below /v1/ and /metrics; nil: there are none. A socket that somebody removed, or that
+// could not be made yet, is made.
 func (s *Server) Serve(ctx context.Context, l net.Listener, origins []string, local http.Handler) {
 	socket, ok := l.(*unixListener)
-	if !ok {
+	if unmade, later := l.(*unmadeListener); later {
+		s.Sockets.lack(unmade.at.path)
+		socket = s.Sockets.listenAgain(ctx, unmade.at)
+	} else if !ok {
 		s.serve(ctx, l, origins, local)
 		return
 	}

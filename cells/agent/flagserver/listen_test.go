@@ -131,8 +131,9 @@ func TestSocketThatIsRemoved(t *testing.T) {
 	must(t, err)
 	l, err := at.Listen(t.Context())
 	must(t, err)
-	s := New(Options{StateDir: t.TempDir(), Clock: clock.New(t.TempDir(), clock.Machine{}), Log: zerolog.Nop(),
+	s, err := New(Options{StateDir: t.TempDir(), Clock: clock.New(t.TempDir(), clock.Machine{}), Log: zerolog.Nop(),
 		OnReport: func() {}, OnTestPoint: func(string) {}})
+	must(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {

@@ -2,6 +2,7 @@ package flagserver
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -105,8 +106,9 @@ type compiledBundle struct {
 // maxReason bounds a stored or reported reason, in bytes.
 const maxReason = 2 << 10
 
-// New returns a server with the flags on disk in force, as far as they are intact.
-func New(o Options) *Server {
+// New returns a server with the flags on disk in force, as far as they are intact. The error says that the machine does
+// not let it read them.
+func New(o Options) (*Server, error) {
 	s := &Server{
 		stateDir: o.StateDir, source: o.Source, clock: o.Clock, log: o.Log, onReport: o.OnReport,
 		onTestPoint:  o.OnTestPoint,
@@ -114,15 +116,21 @@ func New(o Options) *Server {
 		verify: o.Verify, sharer: o.Sharer, shareWanted: wake.New(), Sockets: &Sockets{log: o.Log},
 	}
 	s.current.Store(&snapshot{changed: make(chan struct{})})
-	if err := s.clock.Restore(); err != nil {
+	switch err := s.clock.Restore(); {
+	case disk.IsDamage(err):
 		putAside(filepath.Join(s.stateDir, "clock.json"), s.log)
 		s.log.Error().Err(err).Msg("the time is unknown: no flag turns on by time until the control plane is reached")
+	case err != nil:
+		return nil, fmt.Errorf("read the time: %w", err)
 	}
 	var err error
-	if s.record, err = loadRecord(s.stateDir); err != nil {
+	switch s.record, err = loadRecord(s.stateDir); {
+	case disk.IsDamage(err):
 		putAside(flagsFile(s.stateDir), s.log)
 		s.log.Error().Err(err).
 			Msg("the saved flags can't be read: flags are off until the control plane sends them again")
+	case err != nil:
+		return nil, err
 	}
 	s.saved = s.record
 	s.facts.Held = s.record.Held
@@ -131,7 +139,7 @@ func New(o Options) *Server {
 	s.loadBundle()
 	s.fold()
 	s.persist()
-	return s
+	return s, nil
 }
 
 // putAside puts a damaged file aside; the next save would overwrite it.

@@ -32,6 +32,16 @@ func (s *Sockets) add(l *unixListener) {
 	s.served[l.at.path] = l
 }
 
+// lack notes that a socket is not there yet.
+func (s *Sockets) lack(path string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.served == nil {
+		s.served = map[string]*unixListener{}
+	}
+	s.served[path] = nil
+}
+
 // look reports whether a socket is still there. mu is held.
 func (s *Sockets) look(path string) bool {
 	l := s.served[path]
@@ -73,17 +83,17 @@ func (s *Sockets) Reachable() (now bool, interruptions int64) {
 	return now, s.interruptions
 }
 
-// listenAgain makes a socket anew that is gone, as soon as that works; nil: ctx ended.
+// listenAgain makes a socket that is not there, as soon as that works; nil: ctx ended.
 func (s *Sockets) listenAgain(ctx context.Context, at Address) *unixListener {
 	for said := ""; ctx.Err() == nil; {
 		l, err := at.Listen(ctx)
 		if err == nil {
-			s.log.Warn().Str("address", at.path).Msg("somebody removed the socket, and it was made anew")
+			s.log.Warn().Str("address", at.path).Msg("the socket was not there, and was made")
 			return l.(*unixListener)
 		}
 		if said != err.Error() {
 			said = err.Error()
-			s.log.Error().Err(err).Msg("the socket is gone and can't be made anew: the agent tries again")
+			s.log.Error().Err(err).Msg("the socket is not there and can't be made: the agent tries again")
 		}
 		select {
 		case <-ctx.Done():

@@ -41,12 +41,13 @@ type outboxHeader struct {
 	Acknowledged int64 `json:"acknowledged"`
 }
 
-// OpenOutbox opens the history of a state folder. A history whose beginning is damaged, or that can't be read, is put
-// aside, under the name that is returned, and a new one begins: the control plane then takes the agent as one that was
-// restored. One that is damaged further on goes on with its other events, and is kept aside as it was.
+// OpenOutbox opens the history of a state folder. A history whose beginning is damaged is put aside, under the name
+// that is returned, and a new one begins: the control plane then takes the agent as one that was restored. One that is
+// damaged further on goes on with its other events, and is kept aside as it was. The error says that the machine does
+// not let the agent read it.
 func OpenOutbox(stateDir string) (_ *Outbox, aside string, err error) {
 	o, aside, err := openOutbox(stateDir, maxOutbox)
-	if err != nil && !errors.Is(err, fs.ErrPermission) {
+	if disk.IsDamage(err) {
 		if aside, err = disk.PutAside(filepath.Join(stateDir, "outbox"), time.Now()); err == nil {
 			o, _, err = openOutbox(stateDir, maxOutbox)
 		}

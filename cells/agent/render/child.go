@@ -81,22 +81,34 @@ type object struct {
 }
 
 // Main is the render child. It reads one release and values from stdin, and writes the manifests, or why there are
-// none, to stdout. The exit code is 0 if a response was written. The agent runs it as `sluice render` with an empty
-// environment. It first limits its own memory, CPU and files, and can then open no connections. It refuses references
-// outside the release before kustomize runs (fault 30).
-func Main(stdin io.Reader, stdout io.Writer) int {
+// none, to stdout. The exit code is 0 if a response was written, and exitUnable, with why on stderr, if the machine
+// keeps it from that; the Go runtime ends it otherwise, as at its limit of memory. The agent runs it as `sluice render`
+// with an empty environment. It first limits its own memory, CPU and files, and can then open no connections. It
+// refuses references outside the release before kustomize runs (fault 30).
+func Main(stdin io.Reader, stdout, stderr io.Writer) int {
+	if err := answer(stdin, stdout); err != nil {
+		_, _ = fmt.Fprintln(stderr, err)
+		return exitUnable
+	}
+	return 0
+}
+
+// exitUnable is the exit code of a child that the machine kept from an answer: EX_OSERR of sysexits.h.
+const exitUnable = 71
+
+func answer(stdin io.Reader, stdout io.Writer) error {
 	disableNetwork()
 	in := bufio.NewReaderSize(stdin, maxHeader)
 	line, err := in.ReadSlice('\n')
 	if err != nil {
-		return 2
+		return fmt.Errorf("read what to render: %w", err)
 	}
 	var q request
 	if err := json.Unmarshal(line, &q); err != nil {
-		return 2
+		return fmt.Errorf("read what to render: %w", err)
 	}
 	if err := limitProcess(q.Memory, q.CPU); err != nil {
-		return 2
+		return err
 	}
 	var a response
 	bodies, release, err := q.render(in)
@@ -125,20 +137,17 @@ type body struct {
 	object cells.Object
 }
 
-func (a *response) writeTo(stdout io.Writer, bodies []body) int {
+func (a *response) writeTo(stdout io.Writer, bodies []body) error {
 	out := bufio.NewWriter(stdout)
 	if err := json.NewEncoder(out).Encode(a); err != nil {
-		return 3
+		return err
 	}
 	for _, b := range bodies {
 		if _, err := out.Write(b.text); err != nil {
-			return 3
+			return err
 		}
 	}
-	if out.Flush() != nil {
-		return 3
-	}
-	return 0
+	return out.Flush()
 }
 
 // disableNetwork cuts this process off from the network. It does nothing but render, and without a PATH kustomize finds

@@ -15,7 +15,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "render":
-			os.Exit(Main(os.Stdin, os.Stdout))
+			os.Exit(Main(os.Stdin, os.Stdout, os.Stderr))
 		case "build":
 			os.Exit(buildUnscanned())
 		}

@@ -253,7 +253,10 @@ func (r *Renderer) runChild(ctx context.Context, a *cells.Assignment, tar io.Rea
 	case errors.As(err, &exit) && !exit.Exited(): // by the kernel for want of memory, say
 		return nil, &cells.UnavailableError{Cause: fmt.Errorf("the renderer was killed (%s; limits: %s and %d MiB)",
 			exit, r.limits.Time, r.limits.Memory>>20)}
-	case errors.As(err, &exit):
+	case errors.As(err, &exit) && (exit.ExitCode() == exitUnable || bytes.Contains(complaint.Bytes(), noThread)):
+		return nil, &cells.UnavailableError{Cause: fmt.Errorf("the machine keeps the renderer from running: %s",
+			firstLine(complaint.Bytes()))}
+	case errors.As(err, &exit): // it panicked, or is at its limit of memory
 		return nil, &renderError{reason: fmt.Sprintf("the renderer ended (%s; limits: %s and %d MiB): %s",
 			exit, r.limits.Time, r.limits.Memory>>20, firstLine(complaint.Bytes()))}
 	case err != nil:
@@ -261,6 +264,9 @@ func (r *Renderer) runChild(ctx context.Context, a *cells.Assignment, tar io.Rea
 	}
 	return out.Bytes(), answerError(out.Bytes())
 }
+
+// noThread is what Go's runtime says, before it ends a program, at a limit on a user's processes.
+var noThread = []byte("failed to create new OS thread")
 
 // answerError returns the error in the first line of a child's output, or nil.
 func answerError(output []byte) error {

@@ -219,6 +219,24 @@ func TestRenderIsBounded(t *testing.T) {
 	}
 }
 
+// R49: a child that the machine keeps from running says nothing of the release; one that breaks by itself may.
+func TestR49RendererThatTheMachineStops(t *testing.T) {
+	for script, want := range map[string]cells.Cause{
+		"echo limit the render: no /proc >&2; exit 71":                                          cells.CauseCell,
+		"echo 'runtime: failed to create new OS thread (have 2 already; errno=11)' >&2; exit 2": cells.CauseCell,
+		"kill -9 $$": cells.CauseCell,
+		"echo 'fatal error: runtime: out of memory' >&2; exit 2": cells.CauseUnknown,
+	} {
+		r, a := newRenderer(t, agenttest.Release("1.0.0", nil))
+		r.command = []string{"/bin/sh", "-c", "cat >/dev/null; " + script}
+		_, err := r.Render(t.Context(), a)
+		if unavailable := errors.As(err, new(*cells.UnavailableError)); unavailable != (want == cells.CauseCell) ||
+			cells.CauseOf(err) != want {
+			t.Errorf("%s: %v (%s)", script, err, cells.CauseOf(err))
+		}
+	}
+}
+
 // A rendered assignment is cached, and everything that the result depends on is part of the cache's key.
 func TestRenderedOnceIsKept(t *testing.T) {
 	r, a := newRenderer(t, agenttest.ReleaseWithFeatures("1.0.0", "classes", "bulk"))
@@ -328,8 +346,9 @@ func TestChildsAnswerIsChecked(t *testing.T) {
 		}
 	}
 	for _, input := range []string{"", "{", "not json\n", `{"memory":1}` + strings.Repeat(" ", maxHeader) + "\n"} {
-		if code := Main(strings.NewReader(input), &bytes.Buffer{}); code == 0 {
-			t.Errorf("%.20q was answered", input)
+		var why bytes.Buffer
+		if code := Main(strings.NewReader(input), &bytes.Buffer{}, &why); code != exitUnable || why.Len() == 0 {
+			t.Errorf("%.20q: ended with %d, and says %q", input, code, &why)
 		}
 	}
 }

@@ -20,7 +20,7 @@ func RunChild(args []string, stdin io.Reader, stdout, stderr io.Writer) (code in
 	switch {
 	case len(args) == 0:
 	case len(args) == 1 && args[0] == render.ChildVerb && isPipe(stdin):
-		return render.Main(stdin, stdout), true // the child limits its own memory
+		return render.Main(stdin, stdout, stderr), true // the child limits its own memory
 	case args[0] == superviseName:
 		return supervise(args[1:], stderr), true
 	case args[0] == encloseName:

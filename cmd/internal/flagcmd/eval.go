@@ -98,15 +98,30 @@ func parseContext(a *cli.App, parts []string) (flags.Context, error) {
 			}
 		} else if name, value, ok := strings.Cut(part, "="); ok && !strings.HasPrefix(part, "{") {
 			all[name] = flags.TypedValue(name, value)
+			if _, isText := all[name].(string); !isText {
+				warnOfRounding(a, []byte(value))
+			}
 			continue
 		}
 		var more flags.Context
 		if err := json.Unmarshal(text, &more); err != nil {
 			return nil, fmt.Errorf("%.60q is neither NAME=VALUE nor a JSON object: %w", part, err)
 		}
+		if _, isText := more["targetingKey"].(string); !isText && more["targetingKey"] != nil {
+			return nil, fmt.Errorf("targetingKey is %v, which is no text, so cells refuse it: quote it", more["targetingKey"])
+		}
+		warnOfRounding(a, text)
 		maps.Copy(all, more)
 	}
 	return all, nil
+}
+
+// warnOfRounding says which number of a context a cell evaluates as another.
+func warnOfRounding(a *cli.App, text []byte) {
+	if rounded := flags.RoundedNumber(text); rounded != "" {
+		a.Stderr.PrintLine("%s", a.Stderr.Paint(cli.Yellow,
+			"warning: "+rounded+" is rounded, as in a cell: quote it to compare it as text"))
+	}
 }
 
 func evaluateFlag(a *cli.App, cmd *cobra.Command, key string, caller flags.Context, cell string, now time.Time) error {

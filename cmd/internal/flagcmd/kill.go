@@ -1,6 +1,7 @@
 package flagcmd
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -124,7 +125,8 @@ func killByServer(ctx context.Context, a *cli.App, key string, k peopleapi.NewKi
 		return cli.Blocked(fmt.Errorf("kill %s: the control plane knows no such flag%s", key, likeFlag(ctx, a, key)),
 			"if the key is misspelt, kill the right flag; sluice flag unkill %s --reason WHY takes this kill back", key)
 	case progress.NotOff != "":
-		return cli.Blocked(fmt.Errorf("kill %s: it is not off: %s", key, progress.NotOff), edits.NotOffHint)
+		return cli.Blocked(fmt.Errorf("kill %s: it is not off: %s", key, progress.NotOff), "%s",
+			cmp.Or(progress.Next, view.NotOffHint))
 	}
 	return nil
 }

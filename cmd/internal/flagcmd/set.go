@@ -1,7 +1,7 @@
 package flagcmd
 
 import (
-	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,6 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/cmd/internal/cli"
 	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/edits"
+	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/internal/manifest/edit"
 )
 
@@ -35,7 +36,8 @@ func flagSetVerb(a *cli.App) *cobra.Command {
 		Use:   "set KEY",
 		Short: "Change a flag, or create one with --new",
 		Long: `Edits the flag in place, comments and spacing kept, in one commit in your name to the flags
-repository. A value of --variants and --metadata is read as JSON if it is JSON, else as text.
+repository. A value of --variants and --metadata is read as JSON if it is JSON, else as text. A number
+that JSON would write otherwise, such as the version 1.10, is text.
 
 --new creates a flag with the variants on and off, unless --variants says otherwise. With --feature
 the flag is gated: while its feature is not announced, or not contained in the release that a cell
@@ -108,18 +110,13 @@ func parseValues(cmd *cobra.Command, flag string, list []string) (all edit.Field
 		if !ok || name == "" {
 			return nil, cli.UsageError(cmd, "--%s %q is not NAME=VALUE", flag, text)
 		}
-		all = append(all, edit.Field{Key: name, Value: jsonOrText(value)})
+		if rounded := flags.RoundedNumber([]byte(value)); rounded != "" {
+			return nil, cli.UsageError(cmd, "--%s %s: cells would round %s: put it into the flag's file in quotes, as text", flag,
+				text, rounded)
+		}
+		all = append(all, edit.Field{Key: name, Value: flags.TypedValue("", value)})
 	}
 	return all, nil
-}
-
-// jsonOrText parses a value as JSON, else returns the text.
-func jsonOrText(text string) any {
-	var v any
-	if json.Unmarshal([]byte(text), &v) != nil || v == nil {
-		return text
-	}
-	return v
 }
 
 // maxRuleBytes bounds files and responses that the verbs of flags read.
@@ -132,10 +129,15 @@ func readRule(a *cli.App, file string) (map[string]any, error) {
 			"it names a JSON or YAML file with the flag's targeting")
 	}
 	var rule map[string]any
+	var node yaml.Node
 	if len(data) > maxRuleBytes {
 		err = fmt.Errorf("it is larger than %d bytes", maxRuleBytes)
 	} else {
-		err = yaml.Unmarshal(data, &rule)
+		err = errors.Join(yaml.Unmarshal(data, &rule), yaml.Unmarshal(data, &node))
+	}
+	if rounded := roundedNumber(&node); err == nil && rounded != "" {
+		return nil, cli.Fail(fmt.Errorf("read --targeting-file %s: cells would round %s", file, rounded),
+			"compare it as text: quote it in the rule, and let callers send text")
 	}
 	if err != nil {
 		return nil, cli.Fail(fmt.Errorf("read --targeting-file %s: %w", file, err),
@@ -145,4 +147,17 @@ func readRule(a *cli.App, file string) (map[string]any, error) {
 		rule = map[string]any{}
 	}
 	return rule, nil
+}
+
+// roundedNumber returns the first whole number of a rule that cells would round; empty: there is none.
+func roundedNumber(n *yaml.Node) string {
+	if n.Kind == yaml.ScalarNode && n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) == 0 {
+		return flags.RoundedNumber([]byte(n.Value))
+	}
+	for _, c := range n.Content {
+		if rounded := roundedNumber(c); rounded != "" {
+			return rounded
+		}
+	}
+	return ""
 }
