@@ -517,8 +517,8 @@ func TestLoopStopsAfterAForcePush(t *testing.T) {
 	})
 }
 
-// R5: where there are owners, one of those from before accepts a force-push. Who rewrites the branch may well write that
-// they own it.
+// R5: where there are owners, one of those from before accepts a force-push. Whoever rewrites the branch can also write
+// that they own it.
 func TestOwnersAcceptAForcePush(t *testing.T) {
 	const adaKey, eveKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIG/IvJAu8LPJhX0OlSHfgPWKQhCXLtftJpTNrYLUG3Xc",
 		"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIO8xkaRxTFCOTk5gxy1V8yNS3sHLeRUnaD3kDFqGFyWX"

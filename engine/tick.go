@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/internal/backoff"
@@ -204,7 +206,7 @@ func (e *Engine) detectForcePush(ctx context.Context, d *plan.Desired) error {
 		return nil
 	}
 	now := (*plan.Divergence)(nil)
-	if seen != "" && !e.isLossAccepted(ctx, d, seen) {
+	if seen != "" && !isLossAccepted(ctx, &e.loader, d, seen, e.opts.Log) {
 		contained, err := e.repo.Contains(ctx, seen, d.Commit)
 		if err != nil {
 			return fmt.Errorf("compare with %s: %w", words.ShortCommit(seen), err)
@@ -230,19 +232,19 @@ func (e *Engine) detectForcePush(ctx context.Context, d *plan.Desired) error {
 // isLossAccepted reports whether a person who may do so accepted that the branch lost a commit: where the branch had
 // owners at that commit, one of them, for whoever rewrites a branch can also write who owns the new one. Where the
 // mirror does not have that commit, as on a new machine, the owners of the branch as it is now decide.
-func (e *Engine) isLossAccepted(ctx context.Context, d *plan.Desired, seen string) bool {
+func isLossAccepted(ctx context.Context, loader *Loader, d *plan.Desired, seen string, log zerolog.Logger) bool {
 	if !d.AcceptsLossOf(seen, func(plan.Acknowledgement) bool { return true }) {
 		return false
 	}
-	then, err := e.loader.AuthorityAt(ctx, seen)
+	then, err := loader.AuthorityAt(ctx, seen)
 	if err != nil {
-		e.opts.Log.Warn().Err(err).Str("seen", seen).
+		log.Warn().Err(err).Str("seen", seen).
 			Msg("who owned the branch that was lost can't be read: whoever owns it now may accept the loss")
 		return ctx.Err() == nil && d.AcceptsLossOf(seen, func(a plan.Acknowledgement) bool { return a.ByOwner })
 	}
 	accepted := d.AcceptsLossOf(seen, func(a plan.Acknowledgement) bool { return then.IsOwner(a.Key) })
 	if !accepted {
-		e.opts.Log.Error().Str("seen", seen).Strs("owners", then.Owners).
+		log.Error().Str("seen", seen).Strs("owners", then.Owners).
 			Msg("the loss of what was on the branch was accepted in a commit that no owner from before signed")
 	}
 	return accepted

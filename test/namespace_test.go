@@ -29,8 +29,8 @@ const (
 // end is one end of the cable: a network device with an address.
 type end struct{ device, address string }
 
-// TestD5CellBehindOneCable checks invariant 6 in the kernel. The control plane and a cell are in network namespaces with
-// one cable between them. The cell registers, installs, updates and rolls back, and a person debugs it. The cell
+// TestD5CellBehindOneCable checks invariant 6 in the kernel. The control plane and a cell are in network namespaces
+// with one cable between them. The cell registers, installs, updates and rolls back, and a person debugs it. The cell
 // listens on nothing beyond loopback, and no packet of the control plane begins a connection.
 func TestD5CellBehindOneCable(t *testing.T) {
 	if os.Getenv(insideVariable) == "" {

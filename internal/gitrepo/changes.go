@@ -217,8 +217,8 @@ func (r *mirrorReader) listChanges(before, after objects.ID) ([]releases.FileCha
 	return list, d.unreadable, err
 }
 
-// fileID identifies what an entry has that is not a folder; empty: it is a folder, or there is none. What is no file, as
-// a link, differs from the file with the same bytes.
+// fileID identifies what an entry has that is not a folder; empty: it is a folder, or there is none. What is no file,
+// such as a link, differs from the file with the same bytes.
 func fileID(e objects.Entry) string {
 	switch {
 	case e.IsTree() || e.ID.IsZero():

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -302,4 +303,30 @@ func testKey(t *testing.T, comment string) (file, public string) {
 		t.Fatal(err)
 	}
 	return file, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(pub)))
+}
+
+// R52: a file that becomes a link with the same bytes has changed, and one that becomes executable has not.
+func TestLinksInPlaceOfFilesAreChanges(t *testing.T) {
+	bare, work := newSharedRepository(t)
+	for _, name := range []string{"sluice.yaml", "trust/1.root.json", "cells/acme/cell.yaml"} {
+		writeFiles(t, work, map[string]string{name: "x"})
+		commitAll(t, work, "file "+name)
+		blob := strings.TrimSpace(gitIn(t, work, "rev-parse", "HEAD:"+name))
+		gitIn(t, work, "update-index", "--chmod=+x", name)
+		gitIn(t, work, "commit", "-qm", "executable")
+		gitIn(t, work, "update-index", "--cacheinfo", "120000,"+blob+","+name)
+		gitIn(t, work, "commit", "-qm", "link")
+		gitIn(t, work, "push", "-q", "origin", "main")
+		r := openRepo(t, bare, nil)
+		all := mustChanges(t, r, "", mustFetch(t, r))
+		executable, link := all[len(all)-2], all[len(all)-1]
+		want := []releases.FileChange{{Path: name, Old: blob, New: "120000 " + blob, Authors: link.Files[0].Authors}}
+		if len(executable.Files) > 0 || !reflect.DeepEqual(link.Files, want) {
+			t.Errorf("%s: executable %v, link %v", name, executable.Files, link.Files)
+		}
+		gitIn(t, work, "checkout", "-qf", "HEAD", "--", ".")
+		gitIn(t, work, "rm", "-q", "--cached", name)
+		gitIn(t, work, "clean", "-qfd")
+		gitIn(t, work, "commit", "-qm", "remove")
+	}
 }

@@ -108,8 +108,8 @@ func TestDropCutsOffWhatIsSent(t *testing.T) {
 	})
 }
 
-// E5: what came in leaves after a stop, whatever its turn is, and the time in which no agent collected is a gap: after a
-// stop it is what is longer than a minute, and after a crash also what the crash lost.
+// E5: what came in leaves after a stop, whatever its turn is, and the time in which no agent collected is a gap: after
+// a stop it is what is longer than a minute, and after a crash also what the crash lost.
 func TestE5StopsAreNoSilentGap(t *testing.T) {
 	const silent = "the agent did not run"
 	rare := func() *export.List {

@@ -214,9 +214,9 @@ func TestR47UnreadableFolderKeepsItsValue(t *testing.T) {
 // files that counted.
 func TestR47WhatAFolderHasInItsPlaceIsJudged(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"channels/staging/channel.yaml", "channels/staging/hotfixes/1.yaml", "quarantine/1.0.0.yaml",
-		"trust/1.root.json", "infrastructure/12/update.yaml", "cells/c01/cell.yaml", "cells/c01/identity.yaml",
-		"cells/c01/infrastructure.yaml"} {
+	for _, name := range []string{"channels/staging/channel.yaml", "channels/staging/hotfixes/1.yaml",
+		"quarantine/1.0.0.yaml", "trust/1.root.json", "infrastructure/12/update.yaml", "cells/c01/cell.yaml",
+		"cells/c01/identity.yaml", "cells/c01/infrastructure.yaml"} {
 		top, _, _ := strings.Cut(name, "/")
 		for _, now := range []string{"b\n", ""} {
 			b := newBranch(t, 3)
