@@ -69,6 +69,9 @@ func (t *Target) apply(ctx context.Context, r cells.Rendered) error {
 	if err := t.inventory.save(t.file); err != nil {
 		return err
 	}
+	if err := t.endFormerHooks(ctx); err != nil {
+		return err
+	}
 	t.view.setRules(rules)
 	if err := t.watch(ctx); err != nil {
 		return err

@@ -485,8 +485,79 @@ func TestHookIsSuspended(t *testing.T) {
 		t.Errorf("apply says %v", err)
 	}
 	w.wantThere(t, false, "deployment", "web")
-	if jobs := w.kubectl(t, "get", "jobs", "-o", "name"); jobs != "" {
-		t.Errorf("there are still %s", jobs)
+	eventually(t, "the Job is gone", func() error {
+		if jobs := w.kubectl(t, "get", "jobs", "-o", "name"); jobs != "" {
+			return fmt.Errorf("there are still %s", jobs)
+		}
+		return nil
+	})
+}
+
+// A hook that is superseded, or withdrawn, while it runs is gone with its pods before what follows is written. An agent
+// that is started anew goes on with it.
+func TestHookIsSuperseded(t *testing.T) {
+	w := newWorld(t, shared.Get(t))
+	migrate := "apiVersion: batch/v1\nkind: Job\nmetadata: {name: migrate, annotations: {sluice/hook: before}}\n" +
+		"spec:\n  template:\n    metadata: {finalizers: [example.com/hold]}\n" +
+		"    spec: {%srestartPolicy: Never, containers: [{name: c, image: 'c:1'}]}\n"
+	runs := fmt.Sprintf(migrate, "nodeSelector: {nowhere: 'yes'}, ")
+	jobs := func() string { return w.kubectl(t, "get", "jobs", "-o", "jsonpath={.items[*].metadata.uid}") }
+	pods := func() []string { return strings.Fields(w.kubectl(t, "get", "pods", "-o", "name")) }
+	interrupt := func(r cells.Rendered, isSo func() error) {
+		t.Helper()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- w.target.Apply(ctx, r) }()
+		eventually(t, "the hook runs", isSo)
+		cancel(errors.New("superseded"))
+		if err := <-done; err == nil || !strings.Contains(err.Error(), "superseded") {
+			t.Errorf("apply says %v", err)
+		}
+	}
+	good := release("1.0.0", configMap("a", "1"))
+	w.install(t, good)
+	bad := release("1.1.0", documents(runs, configMap("a", "2")))
+	hookRuns := func() error {
+		if len(pods()) != 1 {
+			return errors.New("it has no pod")
+		}
+		return nil
+	}
+	interrupt(bad, hookRuns)
+	before := jobs()
+	w.open(t)
+	interrupt(bad, hookRuns)
+	if now := jobs(); now != before || len(strings.Fields(now)) != 1 {
+		t.Errorf("the Jobs are %s, want the one of before, %s", now, before)
+	}
+	next := release("1.2.0", documents(fmt.Sprintf(migrate, ""), configMap("a", "3")))
+	interrupt(next, func() error { // the pod of before takes its time
+		if w.kubectl(t, "get", "jobs", "-o", "jsonpath={.items[*].metadata.deletionTimestamp}") == "" {
+			return errors.New("the Job is not being deleted")
+		}
+		return nil
+	})
+	if now := jobs(); now != before {
+		t.Errorf("the Jobs are %s: a hook runs beside the one of before, %s", now, before)
+	}
+	if got := w.values(t)["a"]; got != "2" {
+		t.Errorf("a is %s: something follows beside the hook", got)
+	}
+	w.options.WaitTimeout = 2 * time.Second
+	w.open(t)
+	err := w.target.Apply(t.Context(), back(good))
+	var unavailable *cells.UnavailableError
+	if !errors.As(err, &unavailable) || !strings.Contains(err.Error(), "is not gone within 2s: it waits until its pods") {
+		t.Errorf("apply says %v", err)
+	}
+	for _, pod := range pods() {
+		w.kubectl(t, "patch", pod, "--type=merge", "-p", `{"metadata":{"finalizers":null}}`)
+	}
+	w.options.WaitTimeout = wait
+	w.open(t)
+	w.install(t, back(good))
+	if left := append(pods(), strings.Fields(jobs())...); len(left) > 0 {
+		t.Errorf("there are still %v", left)
 	}
 }
 
