@@ -43,6 +43,9 @@ func (t *Target) apply(ctx context.Context, r cells.Rendered) error {
 		return err
 	}
 	t.problems = nil
+	if err := t.noteDone(); err != nil {
+		return err
+	}
 	rules, err := compileRules(r.Kubernetes.Health)
 	if err != nil {
 		return err
@@ -218,6 +221,9 @@ func (u *run) object(ctx context.Context, o object) error {
 	e := *t.inventory.byID[o.id]
 	u.mu.Unlock()
 	seen, ok := t.view.look(o.id)
+	if !ok && e.isSpent(o) {
+		return nil
+	}
 	if ok && e.Hash == o.hash && e.Fingerprint != "" && e.Fingerprint == seen.fingerprint && e.UID == seen.uid {
 		return nil
 	}
@@ -241,6 +247,7 @@ func (u *run) object(ctx context.Context, o object) error {
 	u.written++
 	real := t.inventory.byID[o.id]
 	real.UID, real.Hash, real.Fingerprint = string(live.GetUID()), o.hash, fingerprint(live)
+	real.Done = isSucceeded(live)
 	if took {
 		real.Existed = false
 	}

@@ -131,6 +131,12 @@ func assessHook(live *unstructured.Unstructured) assessment {
 	return notReady("it is not done: %s", words.Count(int(active), "active pod"))
 }
 
+// isSucceeded reports whether a live object is a Job that succeeded.
+func isSucceeded(live *unstructured.Unstructured) bool {
+	gvk := live.GroupVersionKind()
+	return gvk.Group == "batch" && gvk.Kind == "Job" && condition(live, "Complete") != nil
+}
+
 // condition returns the condition of a type that holds; nil: it does not.
 func condition(live *unstructured.Unstructured, kind string) map[string]any {
 	conditions, _, _ := unstructured.NestedSlice(live.Object, "status", "conditions")

@@ -159,7 +159,8 @@ func (d *dryRun) look(ctx context.Context, objects []object) (open []object, err
 	}
 	for _, o := range objects {
 		switch {
-		case same[o.id], o.hook != hookNone && slices.Contains(ran, o.Namespace+"/"+o.Name):
+		case same[o.id], d.live[o.id] == nil && t.inventory.byID[o.id].isSpent(o),
+			o.hook != hookNone && slices.Contains(ran, o.Namespace+"/"+o.Name):
 			d.found.Unchanged++
 		default:
 			open = append(open, o)

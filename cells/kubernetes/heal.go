@@ -95,6 +95,9 @@ func (t *Target) healDrift(ctx context.Context, r cells.Rendered) (mended int, e
 	if err := t.view.fault(); err != nil {
 		return 0, unavailable("look at the cluster", err)
 	}
+	if err := t.noteDone(); err != nil {
+		return 0, err
+	}
 	var drifted []object
 	var resisted []string
 	now := time.Now()
@@ -139,6 +142,9 @@ func (t *Target) healObjects(ctx context.Context, r cells.Rendered, drifted []ob
 func (t *Target) hasDrifted(o object, e *entry) bool {
 	seen, ok := t.view.look(o.id)
 	if ok && seen.healSuspended {
+		return false
+	}
+	if !ok && e.isSpent(o) {
 		return false
 	}
 	return !ok || e.UID != seen.uid || e.Fingerprint != seen.fingerprint || e.Hash != o.hash

@@ -54,6 +54,9 @@ func (u *run) hooks(ctx context.Context, hooks []object) error {
 // hook starts a hook, or finds it running, and waits for it. One that takes too long is ended: whatever follows must
 // not meet it.
 func (u *run) hook(ctx context.Context, o object) error {
+	if u.target.inventory.byID[o.id].isSpent(o) { // it may be gone already
+		return nil
+	}
 	if err := u.object(ctx, o); err != nil {
 		return err
 	}

@@ -493,6 +493,48 @@ func TestHookIsSuspended(t *testing.T) {
 	})
 }
 
+// A Job that succeeded, and that its ttlSecondsAfterFinished removed, is healthy and does not run again, until a
+// release has another.
+func TestJobIsDoneAndGone(t *testing.T) {
+	w := newWorld(t, shared.Get(t))
+	job := "apiVersion: batch/v1\nkind: Job\nmetadata: {name: j}\nspec:\n  ttlSecondsAfterFinished: 0\n" +
+		"  template:\n    spec: {restartPolicy: Never, containers: [{name: c, image: 'c:1'}]}\n"
+	hook := strings.Replace(job, "name: j", "name: h, annotations: {sluice/hook: before}", 1)
+	writes, _ := w.counted(t)
+	gone := func() {
+		t.Helper()
+		eventually(t, "the Job is gone", func() error {
+			if jobs := w.kubectl(t, "get", "jobs", "-o", "name"); jobs != "" {
+				return fmt.Errorf("there is %s", jobs)
+			}
+			return nil
+		})
+	}
+	r := release("1.0.0", documents(job, hook, configMap("a", "1")))
+	eventually(t, "it is applied", func() error { return w.target.Apply(t.Context(), r) })
+	gone()
+	w.awaitHealthy(t)
+	w.settle(t, r)
+	w.open(t)
+	w.settle(t, r)
+	w.awaitHealthy(t)
+	w.install(t, release("1.1.0", documents(job, configMap("a", "1"))))
+	found := w.compare(t, "1.1.1", documents(job, configMap("a", "1")))
+	if len(found.Changes) > 0 || found.Unchanged != 2 {
+		t.Errorf("a release with the same Job would change %v", found.Changes)
+	}
+	if n := writes.Load(); n != 3 {
+		t.Errorf("%d writes for three objects", n)
+	}
+	r = release("1.2.0", documents(strings.Replace(job, "c:1", "c:2", 1), configMap("a", "1")))
+	must(t, w.target.Apply(t.Context(), r))
+	gone()
+	w.install(t, r)
+	if n := writes.Load(); n != 4 {
+		t.Errorf("%d writes, want one more for the changed Job", n)
+	}
+}
+
 // A hook that is superseded, or withdrawn, while it runs is gone with its pods before what follows is written. An agent
 // that is started anew goes on with it.
 func TestHookIsSuperseded(t *testing.T) {
