@@ -24,6 +24,17 @@ type HealthRule struct {
 	Failed string `yaml:"failed" json:"failed,omitempty" doc:"CEL over object: true when it will not work by itself"`
 }
 
+// ForeignHook returns the annotation by which Helm or Argo CD would run an object at a time of its own; empty: it has
+// none. Applied as any other object, it would run at the wrong time, such as when a release is removed.
+func ForeignHook(annotations map[string]string) string {
+	for _, name := range []string{"helm.sh/hook", "argocd.argoproj.io/hook"} {
+		if _, ok := annotations[name]; ok {
+			return name
+		}
+	}
+	return ""
+}
+
 func (c *releaseValidator) validateKubernetes() {
 	k := c.doc.Value.Kubernetes
 	var kinds []string

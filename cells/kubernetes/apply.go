@@ -60,6 +60,9 @@ func (t *Target) apply(ctx context.Context, r cells.Rendered) error {
 	if err := guardCollapse(t.inventory, objects, r); err != nil {
 		return err
 	}
+	if err := guardForeignHooks(t.inventory, objects, r); err != nil {
+		return err
+	}
 	if err := t.preflight(ctx, objects); err != nil {
 		return err
 	}

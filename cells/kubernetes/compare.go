@@ -83,8 +83,10 @@ func (t *Target) compare(ctx context.Context, r cells.Rendered) (Comparison, err
 	}
 	d := &dryRun{run: run{target: t, rendered: r, dry: true}, live: map[id]*unstructured.Unstructured{},
 		comes: map[string]bool{}}
-	if err := guardCollapse(t.inventory, objects, r); err != nil {
-		d.found.Problems = append(d.found.Problems, err.Error())
+	for _, err := range []error{guardCollapse(t.inventory, objects, r), guardForeignHooks(t.inventory, objects, r)} {
+		if err != nil {
+			d.found.Problems = append(d.found.Problems, err.Error())
+		}
 	}
 	if err := t.preflight(ctx, objects); err != nil {
 		d.found.Problems = append(d.found.Problems, err.Error())

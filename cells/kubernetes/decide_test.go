@@ -177,6 +177,28 @@ func TestGuardCollapse(t *testing.T) {
 	}
 }
 
+// What runs already, and what is gone back to, is not stopped by hooks of others.
+func TestGuardForeignHooks(t *testing.T) {
+	r := cells.Rendered{Assignment: cells.Assignment{Release: "2"}}
+	running, way := entries(), r
+	running.Key, way.Back = r.Assignment.Key(), true
+	own := object{id: of("batch", "Job", "own"), hook: hookBefore}
+	helm := object{id: of("batch", "Job", "helm"), foreign: "h"}
+	for name, c := range map[string]struct {
+		inv   *inventory
+		r     cells.Rendered
+		o     object
+		fails bool
+	}{
+		"new": {entries(), r, helm, true}, "running": {running, r, helm, false}, "back": {entries(), way, helm, false},
+		"an own hook": {entries(), r, own, false},
+	} {
+		if err := guardForeignHooks(c.inv, []object{c.o}, c.r); (err != nil) != c.fails {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // Whatever the clock does, heals end, and begin again after an hour.
 func TestJudgeHeal(t *testing.T) {
 	start := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)

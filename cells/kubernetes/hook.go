@@ -24,6 +24,21 @@ func hookName(name string, a cells.Assignment, hash string) string {
 	return name[:min(len(name), maxHookPrefix)] + "-" + contentHash([]byte(a.Digest), []byte(hash))[:10]
 }
 
+// guardForeignHooks returns an error if a release has hooks of Helm or Argo CD. One that was begun before, or that is
+// gone back to, is let through.
+func guardForeignHooks(inv *inventory, objects []object, r cells.Rendered) error {
+	if r.Back || inv.Key == r.Assignment.Key() {
+		return nil
+	}
+	hooks := slices.DeleteFunc(slices.Clone(objects), func(o object) bool { return o.foreign == "" })
+	if len(hooks) == 0 {
+		return nil
+	}
+	return releaseFault("only Helm and Argo CD know when hooks of theirs are to run, so nothing was changed: a Job "+
+		"that runs once has the annotation %s: %s or %s instead, and what is of no use here is left out: %s", hookAnnotation,
+		hookBefore, hookAfter, some(hooks, func(o object) string { return o.id.String() + " (" + o.foreign + ")" }))
+}
+
 // limitHook gives a hook a deadline, unless it has one: no later than it is waited for, should the agent be gone then.
 func limitHook(m *unstructured.Unstructured, wait time.Duration) {
 	if _, ok, _ := unstructured.NestedFieldNoCopy(m.Object, "spec", "activeDeadlineSeconds"); !ok {

@@ -289,6 +289,8 @@ func TestRefusedByTheAPIServer(t *testing.T) {
 		"larger than a ConfigMap":   {configMap("a", strings.Repeat("x", 1100<<10)), "/a"},
 		"a hook that is no Job": {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, annotations: {sluice/hook: before}}\n",
 			"Job"},
+		"a hook of Helm": {strings.Replace(configMap("a", "1"), "name: a",
+			"name: a, annotations: {helm.sh/hook: test}", 1), "/a (helm.sh/hook)"},
 		"a duplicate key": {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\nmetadata: {name: b}\n", "metadata"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -2,6 +2,7 @@ package trial
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -52,6 +53,15 @@ func TestVariants(t *testing.T) {
 	r.Parameters["domain"] = releases.Parameter{Type: "string", Required: true, Pattern: `x{40}`}
 	if variants, _, bare := Variants(r, nil); len(variants) > 0 || len(bare) != 2 {
 		t.Errorf("no value can be made up: %v %v", variants, bare)
+	}
+}
+
+func TestForeignHooks(t *testing.T) {
+	got := foreignHooks([]byte("kind: Job\nmetadata: {name: a, annotations: {helm.sh/hook: 'pre-upgrade'}}\n---\n" +
+		"kind: Job\nmetadata: {name: b, annotations: {sluice/hook: before}}\n---\n" +
+		"kind: Pod\nmetadata: {name: c, annotations: {argocd.argoproj.io/hook: Sync}}\n"))
+	if want := []string{"Job a (helm.sh/hook)", "Pod c (argocd.argoproj.io/hook)"}; !slices.Equal(got, want) {
+		t.Errorf("found %v, want %v", got, want)
 	}
 }
 
