@@ -64,6 +64,8 @@ func assess(live *unstructured.Unstructured, rule *compiledRule, hasStatus bool)
 	switch {
 	case gvk.Group == "batch" && gvk.Kind == "Job":
 		return assessJob(live)
+	case gvk.Group == "" && gvk.Kind == "PersistentVolumeClaim":
+		return assessClaim(live)
 	case gvk.Group == "apps" && gvk.Kind == "StatefulSet":
 		if a := assessStatefulSet(live); !a.ready {
 			return a
@@ -112,6 +114,17 @@ func assessJob(live *unstructured.Unstructured) assessment {
 		return a
 	}
 	return assessment{ready: true}
+}
+
+// assessClaim wants a claim not to have lost its volume. One that has none yet may wait for the first pod that uses it,
+// which a later wave or a CronJob brings; of a pod that waits for its volume, the workload says so.
+func assessClaim(live *unstructured.Unstructured) assessment {
+	if phase, _, _ := unstructured.NestedString(live.Object, "status", "phase"); phase != "Lost" {
+		return assessment{ready: true}
+	}
+	a := notReady("it has lost its volume")
+	a.failed = true
+	return a
 }
 
 // assessHook wants the Job of a hook to have succeeded, whoever suspended it.
