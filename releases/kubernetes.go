@@ -12,7 +12,7 @@ import (
 type Kubernetes struct {
 	Health     []HealthRule `yaml:"health" json:"health,omitempty" doc:"when objects of a kind are healthy, where Kubernetes does not say it"`
 	TakeOver   []string     `yaml:"takeOver" json:"takeOver,omitempty" enum:"kubectl,helm" doc:"programs whose fields and objects the release takes over"`
-	Prune      []string     `yaml:"prune" json:"prune,omitempty" enum:"Namespace,CustomResourceDefinition,PersistentVolume" doc:"kinds that are removed when a release no longer has them; without it they stay"`
+	Prune      []string     `yaml:"prune" json:"prune,omitempty" enum:"Namespace,CustomResourceDefinition,PersistentVolume,PersistentVolumeClaim" doc:"kinds that are removed when a release no longer has them; without it they stay"`
 	RemoveMost bool         `yaml:"removeMost" json:"removeMost,omitempty" doc:"the release means to remove more than half of the objects of the one before"`
 }
 

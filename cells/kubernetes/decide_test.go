@@ -131,10 +131,11 @@ func TestPlanRemoval(t *testing.T) {
 		prune []string
 		want  []string
 	}{
-		"forward": {false, nil, []string{"ConfigMap old", "Deployment old", "Gadget old", "PersistentVolumeClaim old",
-			"StatefulSet old", "Widget old"}},
-		"forward, with permission": {false, []string{"Namespace"}, []string{"ConfigMap old", "Deployment old",
-			"Gadget old", "Namespace old", "PersistentVolumeClaim old", "StatefulSet old", "Widget old"}},
+		"forward": {false, nil, []string{"ConfigMap old", "Deployment old", "Gadget old", "StatefulSet old",
+			"Widget old"}},
+		"forward, with permission": {false, []string{"Namespace", "PersistentVolumeClaim"}, []string{"ConfigMap old",
+			"Deployment old", "Gadget old", "Namespace old", "PersistentVolumeClaim old", "StatefulSet old",
+			"Widget old"}},
 		"back": {true, nil, []string{"ConfigMap old", "Deployment old", "Gadget old"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -251,7 +251,8 @@ func removalRank(e *entry) int {
 }
 
 func isNeverPruned(e *entry) bool {
-	return e.Group == "" && (e.Kind == "Namespace" || e.Kind == "PersistentVolume") || isDefinition(e)
+	kept := []string{"Namespace", "PersistentVolume", "PersistentVolumeClaim"}
+	return e.Group == "" && slices.Contains(kept, e.Kind) || isDefinition(e)
 }
 
 func isDefinition(e *entry) bool {
@@ -260,8 +261,7 @@ func isDefinition(e *entry) bool {
 
 // isStateful reports whether an object may hold data that a rollback must not lose.
 func isStateful(e *entry) bool {
-	return e.Group == "" && e.Kind == "PersistentVolumeClaim" || e.Group == "apps" && e.Kind == "StatefulSet" ||
-		isNeverPruned(e)
+	return e.Group == "apps" && e.Kind == "StatefulSet" || isNeverPruned(e)
 }
 
 // Heals that an object takes before it is left alone, and for how long.
