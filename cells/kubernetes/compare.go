@@ -88,7 +88,7 @@ func (t *Target) compare(ctx context.Context, r cells.Rendered) (Comparison, err
 			d.found.Problems = append(d.found.Problems, err.Error())
 		}
 	}
-	if err := t.preflight(ctx, objects); err != nil {
+	if _, err := t.preflight(ctx, objects); err != nil {
 		d.found.Problems = append(d.found.Problems, err.Error())
 	}
 	open, err := d.look(ctx, objects)

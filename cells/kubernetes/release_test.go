@@ -338,14 +338,17 @@ func TestPreflight(t *testing.T) {
 
 func TestQuota(t *testing.T) {
 	w := newWorld(t, shared.Get(t))
-	w.kubectl(t, "create", "quota", "q", "--hard=count/secrets=1,count/deployments.apps=1")
+	w.kubectl(t, "create", "configmap", "existed")
+	w.kubectl(t, "create", "quota", "q", "--hard=count/secrets=1,count/deployments.apps=1,count/configmaps=3")
 	w.install(t, release("1.0.0", configMap("a", "1")))
-	eventually(t, "the quota has a status", func() error {
-		if w.kubectl(t, "get", "quota", "q", "-o", "jsonpath={.status.used}") == "" {
-			return errors.New("none")
+	eventually(t, "the quota counts kube-root-ca.crt and both", func() error {
+		used := w.kubectl(t, "get", "quota", "q", "-o", "jsonpath={.status.used}")
+		if !strings.Contains(used, `s":"3"`) {
+			return errors.New(used)
 		}
 		return nil
 	})
+	w.install(t, release("1.0.1", documents(configMap("a", "1"), configMap("existed", "1")))) // adds none
 	r := release("1.1.0", documents(configMap("a", "2"), deployment("a", "web:1"), deployment("b", "web:1")))
 	err := w.target.Apply(t.Context(), r)
 	var unavailable *cells.UnavailableError
