@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/fstest"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -617,3 +618,24 @@ func TestCredentialsStay(t *testing.T) {
 	}
 	leaked.Range(func(path, header any) bool { t.Errorf("%v got %v", path, header); return true })
 }
+// A file that was broken for a while, and is as it was again, is no fault any more.
+func TestRegistriesFileIsMended(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "config.json")
+		must(t, os.WriteFile(file, []byte(`{}`), 0o600))
+		r, err := images.OpenRegistries(file)
+		must(t, err)
+		must(t, os.Rename(file, file+".away"))
+		time.Sleep(time.Minute)
+		if r.Fault() == nil {
+			t.Error("that the file is gone is no fault")
+		}
+		must(t, os.Rename(file+".away", file))
+		time.Sleep(time.Minute)
+		if err := r.Fault(); err != nil {
+			t.Errorf("it is back: %v", err)
+		}
+	})
+}
+
