@@ -457,6 +457,27 @@ func TestWhatADiskHoldsIsChecked(t *testing.T) {
 	}
 }
 
+// A registry's refusal is told before anything is sent, whether there is room on the disk or not.
+func TestRefusalComesFirst(t *testing.T) {
+	t.Parallel()
+	u := newUpstream(t)
+	image := u.push(t, "app", 300_000, 1)
+	root, layer := digestOf(t, image), layersOf(t, image)[0]
+	for _, quota := range []int64{0, 100_000} {
+		s := newService(t, u, options{quota: quota, reference: reference(u, "app", root)})
+		u.set(nil)
+		if _, err := pull(s, "app", root, true); err != nil {
+			t.Fatal(err)
+		}
+		u.set(func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { w.WriteHeader(http.StatusForbidden) })
+		c, err := s.Open(t.Context(), offered, images.Wanted{Repository: "app", Digest: layer})
+		var refused *images.UpstreamError
+		if !errors.As(err, &refused) || refused.Status != http.StatusForbidden {
+			t.Errorf("with a quota of %d: opened %t, %v", quota, c != nil, err)
+		}
+	}
+}
+
 func TestNoRoomOnDisk(t *testing.T) {
 	t.Parallel()
 	u := newUpstream(t)
