@@ -39,7 +39,7 @@ const (
 type Cache struct {
 	dir      string
 	quota    int64
-	inUse    atomic.Pointer[map[releases.Digest]bool] // never evicted; nil: not known yet
+	inUse    atomic.Pointer[map[releases.Digest]bool] // never evicted; nil: not known yet, and nothing is
 	log      zerolog.Logger
 	counters *counters
 
@@ -284,11 +284,14 @@ func (c *Cache) evict(n int64) {
 	}
 	slices.SortFunc(oldest, func(a, b releases.Digest) int { return c.kept[a].used.Compare(c.kept[b].used) })
 	inUse := c.inUse.Load()
+	if inUse == nil {
+		return
+	}
 	for _, digest := range oldest {
 		if n <= 0 {
 			return
 		}
-		if inUse != nil && (*inUse)[digest] {
+		if (*inUse)[digest] {
 			continue
 		}
 		if err := os.Remove(c.fileName(digest)); err != nil && !errors.Is(err, fs.ErrNotExist) {
