@@ -12,7 +12,7 @@ import (
 type Kubernetes struct {
 	Health     []HealthRule `yaml:"health" json:"health,omitempty" doc:"when objects of a kind are healthy, where Kubernetes does not say it"`
 	TakeOver   []string     `yaml:"takeOver" json:"takeOver,omitempty" enum:"kubectl,helm" doc:"programs whose fields and objects the release takes over"`
-	Prune      []string     `yaml:"prune" json:"prune,omitempty" enum:"Namespace,CustomResourceDefinition,PersistentVolume" doc:"kinds that are removed when a release no longer has them; without it they stay"`
+	Prune      []string     `yaml:"prune" json:"prune,omitempty" enum:"Namespace,CustomResourceDefinition,PersistentVolume,PersistentVolumeClaim" doc:"kinds that are removed when a release no longer has them; without it they stay"`
 	RemoveMost bool         `yaml:"removeMost" json:"removeMost,omitempty" doc:"the release means to remove more than half of the objects of the one before"`
 }
 
@@ -22,6 +22,17 @@ type HealthRule struct {
 	Kind   string `yaml:"kind" json:"kind" required:"true"`
 	Ready  string `yaml:"ready" json:"ready" required:"true" doc:"CEL over object, the live object: true once it works"`
 	Failed string `yaml:"failed" json:"failed,omitempty" doc:"CEL over object: true when it will not work by itself"`
+}
+
+// ForeignHook returns the annotation by which Helm or Argo CD would run an object at a time of its own; empty: it has
+// none. Applied as any other object, it would run at the wrong time, such as when a release is removed.
+func ForeignHook(annotations map[string]string) string {
+	for _, name := range []string{"helm.sh/hook", "argocd.argoproj.io/hook"} {
+		if _, ok := annotations[name]; ok {
+			return name
+		}
+	}
+	return ""
 }
 
 func (c *releaseValidator) validateKubernetes() {

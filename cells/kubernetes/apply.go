@@ -43,6 +43,9 @@ func (t *Target) apply(ctx context.Context, r cells.Rendered) error {
 		return err
 	}
 	t.problems = nil
+	if err := t.noteDone(); err != nil {
+		return err
+	}
 	rules, err := compileRules(r.Kubernetes.Health)
 	if err != nil {
 		return err
@@ -57,16 +60,19 @@ func (t *Target) apply(ctx context.Context, r cells.Rendered) error {
 	if err := guardCollapse(t.inventory, objects, r); err != nil {
 		return err
 	}
-	if err := t.preflight(ctx, objects); err != nil {
+	if err := guardForeignHooks(t.inventory, objects, r); err != nil {
 		return err
 	}
-	existed, err := t.findExisting(ctx, objects)
+	existing, err := t.preflight(ctx, objects)
 	if err != nil {
 		return err
 	}
 	t.inventory.Namespace = t.options.Namespace
-	t.inventory.begin(r, objects, func(of id) bool { return existed[of] })
+	t.inventory.begin(r, objects, func(of id) bool { return existing[of] })
 	if err := t.inventory.save(t.file); err != nil {
+		return err
+	}
+	if err := t.endFormerHooks(ctx); err != nil {
 		return err
 	}
 	t.view.setRules(rules)
@@ -81,16 +87,19 @@ func (t *Target) apply(ctx context.Context, r cells.Rendered) error {
 	return errors.Join(err, t.inventory.save(t.file)) // the UIDs, whatever happened
 }
 
-// findExisting returns which objects that are new to the inventory are in the cluster already, by somebody else.
+// findExisting returns which objects that are new to the inventory are in the cluster already: true if somebody else
+// made them.
 func (t *Target) findExisting(ctx context.Context, objects []object) (map[id]bool, error) {
-	existed := map[id]bool{}
-	isNew := slices.DeleteFunc(slices.Clone(objects), func(o object) bool { return t.inventory.byID[o.id] != nil })
-	err := t.lookUp(ctx, isNew, func(live *unstructured.Unstructured) {
-		if !t.isOurs(live) {
-			existed[idOf(live)] = true
-		}
-	})
-	return existed, err
+	existing := map[id]bool{}
+	added := slices.DeleteFunc(slices.Clone(objects), func(o object) bool { return !t.isNew(o) })
+	err := t.lookUp(ctx, added, func(live *unstructured.Unstructured) { existing[idOf(live)] = !t.isOurs(live) })
+	return existing, err
+}
+
+// isNew reports whether the inventory does not know that an object was created.
+func (t *Target) isNew(o object) bool {
+	e := t.inventory.byID[o.id]
+	return e == nil || e.UID == ""
 }
 
 // isOurs reports whether the agent made a live object, though the inventory may be lost.
@@ -215,6 +224,9 @@ func (u *run) object(ctx context.Context, o object) error {
 	e := *t.inventory.byID[o.id]
 	u.mu.Unlock()
 	seen, ok := t.view.look(o.id)
+	if !ok && e.isSpent(o) {
+		return nil
+	}
 	if ok && e.Hash == o.hash && e.Fingerprint != "" && e.Fingerprint == seen.fingerprint && e.UID == seen.uid {
 		return nil
 	}
@@ -238,6 +250,7 @@ func (u *run) object(ctx context.Context, o object) error {
 	u.written++
 	real := t.inventory.byID[o.id]
 	real.UID, real.Hash, real.Fingerprint = string(live.GetUID()), o.hash, fingerprint(live)
+	real.Done = isSucceeded(live)
 	if took {
 		real.Existed = false
 	}

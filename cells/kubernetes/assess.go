@@ -66,6 +66,8 @@ func assess(live *unstructured.Unstructured, rule *compiledRule, hasStatus bool)
 	switch {
 	case gvk.Group == "batch" && gvk.Kind == "Job":
 		return assessJob(live)
+	case gvk.Group == "" && gvk.Kind == "PersistentVolumeClaim":
+		return assessClaim(live)
 	case gvk.Group == "apps" && gvk.Kind == "StatefulSet":
 		if a := assessStatefulSet(live); !a.ready {
 			return a
@@ -116,6 +118,17 @@ func assessJob(live *unstructured.Unstructured) assessment {
 	return assessment{ready: true}
 }
 
+// assessClaim wants a claim not to have lost its volume. One that has none yet may wait for the first pod that uses it,
+// which a later wave or a CronJob brings; of a pod that waits for its volume, the workload says so.
+func assessClaim(live *unstructured.Unstructured) assessment {
+	if phase, _, _ := unstructured.NestedString(live.Object, "status", "phase"); phase != "Lost" {
+		return assessment{ready: true}
+	}
+	a := notReady("it has lost its volume")
+	a.failed = true
+	return a
+}
+
 // assessHook wants the Job of a hook to have succeeded, whoever suspended it.
 func assessHook(live *unstructured.Unstructured) assessment {
 	failed, suspended := condition(live, "Failed"), condition(live, "Suspended")
@@ -133,6 +146,12 @@ func assessHook(live *unstructured.Unstructured) assessment {
 	}
 	active, _, _ := unstructured.NestedInt64(live.Object, "status", "active")
 	return notReady("it is not done: %s", words.Count(int(active), "active pod"))
+}
+
+// isSucceeded reports whether a live object is a Job that succeeded.
+func isSucceeded(live *unstructured.Unstructured) bool {
+	gvk := live.GroupVersionKind()
+	return gvk.Group == "batch" && gvk.Kind == "Job" && condition(live, "Complete") != nil
 }
 
 // condition returns the condition of a type that holds; nil: it does not.

@@ -127,12 +127,11 @@ func (c *cluster) get(ctx context.Context, r resource, of id) (*unstructured.Uns
 	return live, err
 }
 
-// delete asks for the deletion of an object, if it has that UID still.
-func (c *cluster) delete(ctx context.Context, r resource, of id, uid types.UID) error {
-	background := metav1.DeletePropagationBackground
+// delete asks for the deletion of an object, if it has that UID still. how says when what it owns goes.
+func (c *cluster) delete(ctx context.Context, r resource, of id, uid types.UID, how metav1.DeletionPropagation) error {
 	_, err := request(ctx, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, c.at(r, of.Namespace).Delete(ctx, of.Name, metav1.DeleteOptions{
-			Preconditions: &metav1.Preconditions{UID: &uid}, PropagationPolicy: &background,
+			Preconditions: &metav1.Preconditions{UID: &uid}, PropagationPolicy: &how,
 		})
 	})
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) { // gone, or another of the same name

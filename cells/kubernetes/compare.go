@@ -83,10 +83,12 @@ func (t *Target) compare(ctx context.Context, r cells.Rendered) (Comparison, err
 	}
 	d := &dryRun{run: run{target: t, rendered: r, dry: true}, live: map[id]*unstructured.Unstructured{},
 		comes: map[string]bool{}}
-	if err := guardCollapse(t.inventory, objects, r); err != nil {
-		d.found.Problems = append(d.found.Problems, err.Error())
+	for _, err := range []error{guardCollapse(t.inventory, objects, r), guardForeignHooks(t.inventory, objects, r)} {
+		if err != nil {
+			d.found.Problems = append(d.found.Problems, err.Error())
+		}
 	}
-	if err := t.preflight(ctx, objects); err != nil {
+	if _, err := t.preflight(ctx, objects); err != nil {
 		d.found.Problems = append(d.found.Problems, err.Error())
 	}
 	open, err := d.look(ctx, objects)
@@ -159,7 +161,8 @@ func (d *dryRun) look(ctx context.Context, objects []object) (open []object, err
 	}
 	for _, o := range objects {
 		switch {
-		case same[o.id], o.hook != hookNone && slices.Contains(ran, o.Namespace+"/"+o.Name):
+		case same[o.id], d.live[o.id] == nil && t.inventory.byID[o.id].isSpent(o),
+			o.hook != hookNone && slices.Contains(ran, o.Namespace+"/"+o.Name):
 			d.found.Unchanged++
 		default:
 			open = append(open, o)

@@ -131,10 +131,11 @@ func TestPlanRemoval(t *testing.T) {
 		prune []string
 		want  []string
 	}{
-		"forward": {false, nil, []string{"ConfigMap old", "Deployment old", "Gadget old", "PersistentVolumeClaim old",
-			"StatefulSet old", "Widget old"}},
-		"forward, with permission": {false, []string{"Namespace"}, []string{"ConfigMap old", "Deployment old",
-			"Gadget old", "Namespace old", "PersistentVolumeClaim old", "StatefulSet old", "Widget old"}},
+		"forward": {false, nil, []string{"ConfigMap old", "Deployment old", "Gadget old", "StatefulSet old",
+			"Widget old"}},
+		"forward, with permission": {false, []string{"Namespace", "PersistentVolumeClaim"}, []string{"ConfigMap old",
+			"Deployment old", "Gadget old", "Namespace old", "PersistentVolumeClaim old", "StatefulSet old",
+			"Widget old"}},
 		"back": {true, nil, []string{"ConfigMap old", "Deployment old", "Gadget old"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -173,6 +174,28 @@ func TestGuardCollapse(t *testing.T) {
 	for _, r := range []cells.Rendered{meant, back} {
 		if err := guardCollapse(entries(before...), objects[:1], r); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// What runs already, and what is gone back to, is not stopped by hooks of others.
+func TestGuardForeignHooks(t *testing.T) {
+	r := cells.Rendered{Assignment: cells.Assignment{Release: "2"}}
+	running, way := entries(), r
+	running.Key, way.Back = r.Assignment.Key(), true
+	own := object{id: of("batch", "Job", "own"), hook: hookBefore}
+	helm := object{id: of("batch", "Job", "helm"), foreign: "h"}
+	for name, c := range map[string]struct {
+		inv   *inventory
+		r     cells.Rendered
+		o     object
+		fails bool
+	}{
+		"new": {entries(), r, helm, true}, "running": {running, r, helm, false}, "back": {entries(), way, helm, false},
+		"an own hook": {entries(), r, own, false},
+	} {
+		if err := guardForeignHooks(c.inv, []object{c.o}, c.r); (err != nil) != c.fails {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
@@ -326,6 +349,10 @@ func TestAssess(t *testing.T) {
 			assessment{why: "no bool"}},
 		"a rule of great cost": {"apiVersion: e.com/v1\nkind: W\nl: [" + strings.Repeat("1,", 999) + "1]\n",
 			rule("object.l.all(a, object.l.all(b, object.l.all(c, a > 0)))", ""), true, assessment{why: "cost"}},
+		"a claim that waits for its first pod": {"apiVersion: v1\nkind: PersistentVolumeClaim\nstatus: {phase: Pending}\n",
+			nil, true, assessment{ready: true}},
+		"a claim without its volume": {"apiVersion: v1\nkind: PersistentVolumeClaim\nstatus: {phase: Lost}\n", nil, true,
+			assessment{failed: true, why: "lost its volume"}},
 		"a job that runs":  {"apiVersion: batch/v1\nkind: Job\nstatus: {active: 1}\n", nil, true, assessment{why: "1 active pod"}},
 		"a job that is on": {"apiVersion: batch/v1\nkind: Job\n", nil, true, assessment{why: "not done"}},
 		"a job that is done": {"apiVersion: batch/v1\nkind: Job\nstatus: {conditions: [{type: Complete, status: 'True'}]}\n",

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/sluice-cd/sluice/cells"
@@ -94,6 +95,9 @@ func (t *Target) healDrift(ctx context.Context, r cells.Rendered) (mended int, e
 	if err := t.view.fault(); err != nil {
 		return 0, unavailable("look at the cluster", err)
 	}
+	if err := t.noteDone(); err != nil {
+		return 0, err
+	}
 	var drifted []object
 	var resisted []string
 	now := time.Now()
@@ -138,6 +142,9 @@ func (t *Target) healObjects(ctx context.Context, r cells.Rendered, drifted []ob
 func (t *Target) hasDrifted(o object, e *entry) bool {
 	seen, ok := t.view.look(o.id)
 	if ok && seen.healSuspended {
+		return false
+	}
+	if !ok && e.isSpent(o) {
 		return false
 	}
 	return !ok || e.UID != seen.uid || e.Fingerprint != seen.fingerprint || e.Hash != o.hash
@@ -237,18 +244,28 @@ func (t *Target) removeOne(ctx context.Context, e *entry, asked bool) (isGone bo
 		return false, nil
 	}
 	if live.GetDeletionTimestamp() == nil && !asked {
-		if err := t.cluster.delete(ctx, found, e.id, live.GetUID()); err != nil {
+		err := t.cluster.delete(ctx, found, e.id, live.GetUID(), metav1.DeletePropagationBackground)
+		if err != nil {
 			return false, err
 		}
 		now := time.Now()
 		e.Deleting = &now
 	}
-	e.Held = "it is not done yet"
-	if waits := live.GetFinalizers(); len(waits) > 0 {
-		e.Held = "it waits for " + some(waits, func(f string) string { return "finalizer " + cleantext.Line(f) }) +
-			": whoever set them must do their part"
-	}
+	e.Held = whyHeld(live)
 	return false, nil
+}
+
+// whyHeld says what the deletion of an object waits for.
+func whyHeld(live *unstructured.Unstructured) string {
+	waits := live.GetFinalizers()
+	switch {
+	case len(waits) == 0:
+		return "it is not done yet"
+	case slices.Contains(waits, metav1.FinalizerDeleteDependents):
+		return "it waits until its pods are gone: see which are Terminating, and whether their nodes answer"
+	}
+	return "it waits for " + some(waits, func(f string) string { return "finalizer " + cleantext.Line(f) }) +
+		": whoever set them must do their part"
 }
 
 // means reports whether a live object is the one of the entry, and not another of its name.

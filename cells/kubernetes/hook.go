@@ -7,8 +7,8 @@ import (
 	"slices"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/sluice-cd/sluice/cells"
 )
@@ -23,6 +23,21 @@ const (
 // release, or another manifest, has another.
 func hookName(name string, a cells.Assignment, hash string) string {
 	return name[:min(len(name), maxHookPrefix)] + "-" + contentHash([]byte(a.Digest), []byte(hash))[:10]
+}
+
+// guardForeignHooks returns an error if a release has hooks of Helm or Argo CD. One that was begun before, or that is
+// gone back to, is let through.
+func guardForeignHooks(inv *inventory, objects []object, r cells.Rendered) error {
+	if r.Back || inv.Key == r.Assignment.Key() {
+		return nil
+	}
+	hooks := slices.DeleteFunc(slices.Clone(objects), func(o object) bool { return o.foreign == "" })
+	if len(hooks) == 0 {
+		return nil
+	}
+	return releaseFault("only Helm and Argo CD know when hooks of theirs are to run, so nothing was changed: a Job "+
+		"that runs once has the annotation %s: %s or %s instead, and what is of no use here is left out: %s", hookAnnotation,
+		hookBefore, hookAfter, some(hooks, func(o object) string { return o.id.String() + " (" + o.foreign + ")" }))
 }
 
 // limitHook gives a hook a deadline, unless it has one: no later than it is waited for, should the agent be gone then.
@@ -55,6 +70,9 @@ func (u *run) hooks(ctx context.Context, hooks []object) error {
 // hook starts a hook, or finds it running, and waits for it. One that takes too long is ended: whatever follows must
 // not meet it.
 func (u *run) hook(ctx context.Context, o object) error {
+	if u.target.inventory.byID[o.id].isSpent(o) { // it may be gone already
+		return nil
+	}
 	if err := u.object(ctx, o); err != nil {
 		return err
 	}
@@ -68,7 +86,7 @@ func (u *run) hook(ctx context.Context, o object) error {
 	case context.Cause(ctx) != nil:
 		return context.Cause(ctx)
 	}
-	if err := u.endHook(ctx, o); err != nil {
+	if err := u.target.endHook(ctx, u.target.inventory.byID[o.id]); err != nil {
 		return err
 	}
 	why := fmt.Sprintf("hook %s is not done within %s, and was deleted: %s", o.id, limit, last.why)
@@ -110,17 +128,68 @@ func (u *run) awaitHook(ctx context.Context, o object) (last assessment, err err
 	}
 }
 
-// endHook deletes the Job of a hook, and so its pods.
-func (u *run) endHook(ctx context.Context, o object) error {
-	u.mu.Lock()
-	uid := u.target.inventory.byID[o.id].UID
-	u.mu.Unlock()
-	found, err := u.target.cluster.find(ctx, o.groupKind(), o.version)
-	if err == nil {
-		err = u.target.cluster.delete(ctx, found, o.id, types.UID(uid))
+// endHook deletes the Job of a hook, which is gone once its pods are. Nothing that must not meet it is applied before:
+// see endFormerHooks.
+func (t *Target) endHook(ctx context.Context, e *entry) error {
+	found, live, err := t.findHook(ctx, e)
+	if err == nil && live != nil {
+		err = t.cluster.delete(ctx, found, e.id, live.GetUID(), metav1.DeletePropagationForeground)
+		if err != nil {
+			err = unavailable("end hook "+e.String(), err)
+		}
 	}
-	if err != nil {
-		return unavailable("end hook "+o.id.String(), err)
+	return err
+}
+
+// endFormerHooks ends the hooks that another release left running, because it took too long, was superseded or
+// withdrawn, and waits until they are gone.
+func (t *Target) endFormerHooks(ctx context.Context) error {
+	limited, cancel := context.WithTimeout(ctx, t.options.WaitTimeout)
+	defer cancel()
+	for _, e := range t.inventory.Entries {
+		if !e.Hook || e.Current || slices.Contains(t.inventory.Hooks, e.Namespace+"/"+e.Name) {
+			continue
+		}
+		for asked := false; ; asked = true {
+			_, live, err := t.findHook(ctx, e)
+			if err != nil {
+				return err
+			}
+			if live == nil || isDone(live) {
+				break
+			}
+			if !asked {
+				if err := t.endHook(ctx, e); err != nil {
+					return err
+				}
+			}
+			if pause(limited, hookLook) != nil {
+				return interrupted(ctx, &cells.UnavailableError{Cause: fmt.Errorf("hook %s of another release was "+
+					"deleted, and is not gone within %s: %s", e.id, t.options.WaitTimeout, whyHeld(live))})
+			}
+		}
 	}
 	return nil
+}
+
+// isDone reports whether the Job of a hook has ended by itself, so that no pod of it runs.
+func isDone(live *unstructured.Unstructured) bool {
+	a := assessHook(live)
+	return a.ready || a.failed && live.GetDeletionTimestamp() == nil
+}
+
+// findHook returns the Job of a hook; nil: it is gone.
+func (t *Target) findHook(ctx context.Context, e *entry) (resource, *unstructured.Unstructured, error) {
+	found, err := t.cluster.find(ctx, e.groupKind(), e.Version)
+	var live *unstructured.Unstructured
+	if err == nil {
+		live, err = t.cluster.get(ctx, found, e.id)
+	}
+	if err != nil {
+		return found, nil, interrupted(ctx, unavailable("look at hook "+e.String(), err))
+	}
+	if live == nil || !e.means(live, t.options.Cell) {
+		return found, nil, nil
+	}
+	return found, live, nil
 }

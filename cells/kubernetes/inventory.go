@@ -47,6 +47,7 @@ type entry struct {
 	Fingerprint string      `json:"fingerprint,omitempty"` // of the object then
 	Current     bool        `json:"current,omitempty"`     // the release that was begun last has it
 	Hook        bool        `json:"hook,omitempty"`        // it is a Job that runs once
+	Done        bool        `json:"done,omitempty"`        // it is a Job, and succeeded as Hash has it
 	Existed     bool        `json:"existed,omitempty"`     // somebody else made it, before a release had it
 	Kept        string      `json:"kept,omitempty"`        // why it stays though no release has it
 	Rescued     bool        `json:"rescued,omitempty"`     // Kept is by a rollback, and outlives other releases
@@ -131,7 +132,7 @@ func (inv *inventory) begin(r cells.Rendered, objects []object, existed func(id)
 		e.Version, e.Current, e.Hook = o.version, true, o.hook != hookNone
 		e.Kept, e.Rescued = "", false
 		if e.Deleting != nil { // what is left of it is going away
-			e.UID, e.Hash, e.Fingerprint, e.Deleting, e.Held = "", "", "", nil, ""
+			e.UID, e.Hash, e.Fingerprint, e.Done, e.Deleting, e.Held = "", "", "", false, nil, ""
 		}
 	}
 	if r.Back { // now: later it would not be known that they came with what failed
@@ -140,6 +141,20 @@ func (inv *inventory) begin(r cells.Rendered, objects []object, existed func(id)
 		}
 	}
 }
+
+// noteDone notes which Jobs succeeded, by their UIDs, and reports whether that was news.
+func (inv *inventory) noteDone(jobs map[id]string) (news bool) {
+	for of, uid := range jobs {
+		if e := inv.byID[of]; e != nil && e.UID == uid && !e.Done {
+			e.Done, news = true, true
+		}
+	}
+	return news
+}
+
+// isSpent reports whether an object that is missing is so because it is a Job that did what o asks for: it is not to
+// run again.
+func (e *entry) isSpent(o object) bool { return e.Done && e.Hash == o.hash }
 
 // isOf reports whether all of r was written: the release, and what it renders to with the owner's values of now.
 func (inv *inventory) isOf(r cells.Rendered) bool {
@@ -236,7 +251,8 @@ func removalRank(e *entry) int {
 }
 
 func isNeverPruned(e *entry) bool {
-	return e.Group == "" && (e.Kind == "Namespace" || e.Kind == "PersistentVolume") || isDefinition(e)
+	kept := []string{"Namespace", "PersistentVolume", "PersistentVolumeClaim"}
+	return e.Group == "" && slices.Contains(kept, e.Kind) || isDefinition(e)
 }
 
 func isDefinition(e *entry) bool {
@@ -245,8 +261,7 @@ func isDefinition(e *entry) bool {
 
 // isStateful reports whether an object may hold data that a rollback must not lose.
 func isStateful(e *entry) bool {
-	return e.Group == "" && e.Kind == "PersistentVolumeClaim" || e.Group == "apps" && e.Kind == "StatefulSet" ||
-		isNeverPruned(e)
+	return e.Group == "apps" && e.Kind == "StatefulSet" || isNeverPruned(e)
 }
 
 // Heals that an object takes before it is left alone, and for how long.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/internal/words"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 // Labels and annotations of objects.
@@ -65,6 +66,7 @@ type object struct {
 	hash    string // of the manifest
 	wave    int
 	hook    hookPhase
+	foreign string // the annotation of another program by which it would be a hook; empty: none
 	scope   scope
 
 	serves   schema.GroupKind // the kind that it defines; empty: it is no CustomResourceDefinition
@@ -195,6 +197,7 @@ func describe(manifest *unstructured.Unstructured) (object, error) {
 		return o, fmt.Errorf("a List is not applied: write its objects one by one")
 	}
 	annotations := manifest.GetAnnotations()
+	o.foreign = releases.ForeignHook(annotations)
 	if text, ok := annotations[waveAnnotation]; ok {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < -maxWave || n > maxWave {

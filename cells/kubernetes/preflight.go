@@ -45,13 +45,21 @@ func covers(rules []authorization.ResourceRule, r right) bool {
 }
 
 // preflight looks whether the agent may do all that a release takes, and whether there is room for it, before anything
-// is written. It asks anew only for other kinds or namespaces.
-func (t *Target) preflight(ctx context.Context, objects []object) error {
+// is written. existing are the objects new to the inventory that are in the cluster already: see findExisting.
+func (t *Target) preflight(ctx context.Context, objects []object) (existing map[id]bool, err error) {
+	if err := t.checkRights(ctx, objects); err != nil {
+		return nil, err
+	}
+	if existing, err = t.findExisting(ctx, objects); err != nil {
+		return nil, err
+	}
+	return existing, t.checkQuota(ctx, objects, existing)
+}
+
+// checkRights looks whether the agent may do all that a release takes. It asks anew only for other kinds or namespaces.
+func (t *Target) checkRights(ctx context.Context, objects []object) error {
 	needs, err := t.neededRights(ctx, objects)
 	if err != nil {
-		return err
-	}
-	if err := t.checkQuota(ctx, objects); err != nil {
 		return err
 	}
 	key := contentHash([]byte(fmt.Sprint(needs)))
@@ -163,10 +171,11 @@ func (c *cluster) review(ctx context.Context, kind, plural string, question any)
 }
 
 // checkQuota looks whether quotas on the number of objects leave room for those that the release adds.
-func (t *Target) checkQuota(ctx context.Context, objects []object) error {
+func (t *Target) checkQuota(ctx context.Context, objects []object, existing map[id]bool) error {
 	added := map[string]map[string]int64{} // namespace, resource as quotas name it
 	for _, o := range objects {
-		if e := t.inventory.byID[o.id]; o.Namespace == "" || e != nil && e.UID != "" {
+		_, exists := existing[o.id]
+		if o.Namespace == "" || exists || !t.isNew(o) {
 			continue
 		}
 		found, err := t.cluster.find(ctx, o.groupKind(), o.version)

@@ -289,6 +289,8 @@ func TestRefusedByTheAPIServer(t *testing.T) {
 		"larger than a ConfigMap":   {configMap("a", strings.Repeat("x", 1100<<10)), "/a"},
 		"a hook that is no Job": {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, annotations: {sluice/hook: before}}\n",
 			"Job"},
+		"a hook of Helm": {strings.Replace(configMap("a", "1"), "name: a",
+			"name: a, annotations: {helm.sh/hook: test}", 1), "/a (helm.sh/hook)"},
 		"a duplicate key": {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\nmetadata: {name: b}\n", "metadata"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -336,14 +338,17 @@ func TestPreflight(t *testing.T) {
 
 func TestQuota(t *testing.T) {
 	w := newWorld(t, shared.Get(t))
-	w.kubectl(t, "create", "quota", "q", "--hard=count/secrets=1,count/deployments.apps=1")
+	w.kubectl(t, "create", "configmap", "existed")
+	w.kubectl(t, "create", "quota", "q", "--hard=count/secrets=1,count/deployments.apps=1,count/configmaps=3")
 	w.install(t, release("1.0.0", configMap("a", "1")))
-	eventually(t, "the quota has a status", func() error {
-		if w.kubectl(t, "get", "quota", "q", "-o", "jsonpath={.status.used}") == "" {
-			return errors.New("none")
+	eventually(t, "the quota counts kube-root-ca.crt and both", func() error {
+		used := w.kubectl(t, "get", "quota", "q", "-o", "jsonpath={.status.used}")
+		if !strings.Contains(used, `s":"3"`) {
+			return errors.New(used)
 		}
 		return nil
 	})
+	w.install(t, release("1.0.1", documents(configMap("a", "1"), configMap("existed", "1")))) // adds none
 	r := release("1.1.0", documents(configMap("a", "2"), deployment("a", "web:1"), deployment("b", "web:1")))
 	err := w.target.Apply(t.Context(), r)
 	var unavailable *cells.UnavailableError
@@ -485,8 +490,121 @@ func TestHookIsSuspended(t *testing.T) {
 		t.Errorf("apply says %v", err)
 	}
 	w.wantThere(t, false, "deployment", "web")
-	if jobs := w.kubectl(t, "get", "jobs", "-o", "name"); jobs != "" {
-		t.Errorf("there are still %s", jobs)
+	eventually(t, "the Job is gone", func() error {
+		if jobs := w.kubectl(t, "get", "jobs", "-o", "name"); jobs != "" {
+			return fmt.Errorf("there are still %s", jobs)
+		}
+		return nil
+	})
+}
+
+// A Job that succeeded, and that its ttlSecondsAfterFinished removed, is healthy and does not run again, until a
+// release has another.
+func TestJobIsDoneAndGone(t *testing.T) {
+	w := newWorld(t, shared.Get(t))
+	job := "apiVersion: batch/v1\nkind: Job\nmetadata: {name: j}\nspec:\n  ttlSecondsAfterFinished: 0\n" +
+		"  template:\n    spec: {restartPolicy: Never, containers: [{name: c, image: 'c:1'}]}\n"
+	hook := strings.Replace(job, "name: j", "name: h, annotations: {sluice/hook: before}", 1)
+	writes, _ := w.counted(t)
+	gone := func() {
+		t.Helper()
+		eventually(t, "the Job is gone", func() error {
+			if jobs := w.kubectl(t, "get", "jobs", "-o", "name"); jobs != "" {
+				return fmt.Errorf("there is %s", jobs)
+			}
+			return nil
+		})
+	}
+	r := release("1.0.0", documents(job, hook, configMap("a", "1")))
+	eventually(t, "it is applied", func() error { return w.target.Apply(t.Context(), r) })
+	gone()
+	w.awaitHealthy(t)
+	w.settle(t, r)
+	w.open(t)
+	w.settle(t, r)
+	w.awaitHealthy(t)
+	w.install(t, release("1.1.0", documents(job, configMap("a", "1"))))
+	found := w.compare(t, "1.1.1", documents(job, configMap("a", "1")))
+	if len(found.Changes) > 0 || found.Unchanged != 2 {
+		t.Errorf("a release with the same Job would change %v", found.Changes)
+	}
+	if n := writes.Load(); n != 3 {
+		t.Errorf("%d writes for three objects", n)
+	}
+	r = release("1.2.0", documents(strings.Replace(job, "c:1", "c:2", 1), configMap("a", "1")))
+	must(t, w.target.Apply(t.Context(), r))
+	gone()
+	w.install(t, r)
+	if n := writes.Load(); n != 4 {
+		t.Errorf("%d writes, want one more for the changed Job", n)
+	}
+}
+
+// A hook that is superseded, or withdrawn, while it runs is gone with its pods before what follows is written. An agent
+// that is started anew goes on with it.
+func TestHookIsSuperseded(t *testing.T) {
+	w := newWorld(t, shared.Get(t))
+	migrate := "apiVersion: batch/v1\nkind: Job\nmetadata: {name: migrate, annotations: {sluice/hook: before}}\n" +
+		"spec:\n  template:\n    metadata: {finalizers: [example.com/hold]}\n" +
+		"    spec: {%srestartPolicy: Never, containers: [{name: c, image: 'c:1'}]}\n"
+	runs := fmt.Sprintf(migrate, "nodeSelector: {nowhere: 'yes'}, ")
+	jobs := func() string { return w.kubectl(t, "get", "jobs", "-o", "jsonpath={.items[*].metadata.uid}") }
+	pods := func() []string { return strings.Fields(w.kubectl(t, "get", "pods", "-o", "name")) }
+	interrupt := func(r cells.Rendered, isSo func() error) {
+		t.Helper()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- w.target.Apply(ctx, r) }()
+		eventually(t, "the hook runs", isSo)
+		cancel(errors.New("superseded"))
+		if err := <-done; err == nil || !strings.Contains(err.Error(), "superseded") {
+			t.Errorf("apply says %v", err)
+		}
+	}
+	good := release("1.0.0", configMap("a", "1"))
+	w.install(t, good)
+	bad := release("1.1.0", documents(runs, configMap("a", "2")))
+	hookRuns := func() error {
+		if len(pods()) != 1 {
+			return errors.New("it has no pod")
+		}
+		return nil
+	}
+	interrupt(bad, hookRuns)
+	before := jobs()
+	w.open(t)
+	interrupt(bad, hookRuns)
+	if now := jobs(); now != before || len(strings.Fields(now)) != 1 {
+		t.Errorf("the Jobs are %s, want the one of before, %s", now, before)
+	}
+	next := release("1.2.0", documents(fmt.Sprintf(migrate, ""), configMap("a", "3")))
+	interrupt(next, func() error { // the pod of before takes its time
+		if w.kubectl(t, "get", "jobs", "-o", "jsonpath={.items[*].metadata.deletionTimestamp}") == "" {
+			return errors.New("the Job is not being deleted")
+		}
+		return nil
+	})
+	if now := jobs(); now != before {
+		t.Errorf("the Jobs are %s: a hook runs beside the one of before, %s", now, before)
+	}
+	if got := w.values(t)["a"]; got != "2" {
+		t.Errorf("a is %s: something follows beside the hook", got)
+	}
+	w.options.WaitTimeout = 2 * time.Second
+	w.open(t)
+	err := w.target.Apply(t.Context(), back(good))
+	var unavailable *cells.UnavailableError
+	if !errors.As(err, &unavailable) || !strings.Contains(err.Error(), "is not gone within 2s: it waits until its pods") {
+		t.Errorf("apply says %v", err)
+	}
+	for _, pod := range pods() {
+		w.kubectl(t, "patch", pod, "--type=merge", "-p", `{"metadata":{"finalizers":null}}`)
+	}
+	w.options.WaitTimeout = wait
+	w.open(t)
+	w.install(t, back(good))
+	if left := append(pods(), strings.Fields(jobs())...); len(left) > 0 {
+		t.Errorf("there are still %v", left)
 	}
 }
 

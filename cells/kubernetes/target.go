@@ -269,6 +269,9 @@ func (t *Target) Health(ctx context.Context) error {
 
 // judge returns an *cells.Unhealthy if one of the objects that include selects does not work.
 func (t *Target) judge(ctx context.Context, include func(*entry) bool) error {
+	if err := t.noteDone(); err != nil {
+		return err
+	}
 	var bad []unhealthyObject
 	all := 0
 	for _, e := range t.inventory.Entries {
@@ -278,6 +281,7 @@ func (t *Target) judge(ctx context.Context, include func(*entry) bool) error {
 		all++
 		o, ok := t.view.look(e.id)
 		switch {
+		case !ok && e.Done: // it was removed since, as by its ttlSecondsAfterFinished
 		case !ok && e.Resisted:
 			bad = append(bad, unhealthyObject{e, assessment{why: "it is missing, and somebody deletes it each time"}})
 		case !ok:
@@ -308,6 +312,14 @@ func (t *Target) judge(ctx context.Context, include func(*entry) bool) error {
 	u.More = len(bad) - len(u.Objects)
 	t.details.add(ctx, u, bad)
 	return u
+}
+
+// noteDone keeps, durably, which Jobs succeeded: one that is gone later is not run again.
+func (t *Target) noteDone() error {
+	if !t.inventory.noteDone(t.view.takeDone()) {
+		return nil
+	}
+	return t.inventory.save(t.file)
 }
 
 type unhealthyObject struct {

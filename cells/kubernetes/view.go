@@ -47,6 +47,7 @@ type view struct {
 	expect  map[id]string // fingerprints of what was applied
 	rules   map[schema.GroupKind]compiledRule
 	watches map[watchKey]*watcher
+	done    map[id]string // UIDs of Jobs that succeeded since takeDone was called last: they may be gone soon
 }
 
 // watcher watches one kind. view.mu guards synced and fault.
@@ -62,7 +63,7 @@ type watcher struct {
 
 func newView(c *cluster, cell string) *view {
 	return &view{cluster: c, cell: cell, changed: make(chan struct{}, 1), objects: map[id]observed{},
-		expect: map[id]string{}, watches: map[watchKey]*watcher{}}
+		expect: map[id]string{}, watches: map[watchKey]*watcher{}, done: map[id]string{}}
 }
 
 // signal says that somebody should look.
@@ -208,11 +209,23 @@ func (v *view) store(live *unstructured.Unstructured, r resource) observed {
 		healSuspended: live.GetAnnotations()[healAnnotation] == "suspended",
 	}
 	v.objects[of] = o
+	if isSucceeded(live) {
+		v.done[of] = o.uid
+	}
 	if want := v.expect[of]; want != "" && want != o.fingerprint ||
 		known && before.assessment.ready != o.assessment.ready {
 		v.signal()
 	}
 	return o
+}
+
+// takeDone returns the UIDs of the Jobs that succeeded since it was called last.
+func (v *view) takeDone() map[id]string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	done := v.done
+	v.done = map[id]string{}
+	return done
 }
 
 // forget notes that an object is gone. v.mu is held.

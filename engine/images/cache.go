@@ -30,6 +30,8 @@ const (
 	usedStep     = time.Minute        // how exactly the last use is known
 	partSuffix   = ".part"
 	lockSuffix   = ".lock"
+
+	firstBytesWait = 15 * time.Second // for a registry's first bytes; then they are waited for while content is read
 )
 
 // Cache keeps content by digest in a folder, which processes may share. A file with a digest's name is complete and was
@@ -37,7 +39,7 @@ const (
 type Cache struct {
 	dir      string
 	quota    int64
-	inUse    atomic.Pointer[map[releases.Digest]bool] // never evicted; nil: not known yet
+	inUse    atomic.Pointer[map[releases.Digest]bool] // never evicted; nil: not known yet, and nothing is
 	log      zerolog.Logger
 	counters *counters
 
@@ -154,10 +156,7 @@ func (c *Cache) open(ctx context.Context, d Descriptor, fetch fetchFunc) (*Conte
 	f.mu.Unlock()
 	c.mu.Unlock()
 	content := &Content{Digest: d.Digest, Size: d.Size, MediaType: d.MediaType, reader: &follower{ctx: ctx, f: f}}
-	if d.Size < 0 {
-		content.Size, err = f.awaitSize(ctx)
-	}
-	if err != nil {
+	if content.Size, err = f.await(ctx); err != nil {
 		_ = content.Close()
 		if isDiskFull(err) {
 			return c.openThrough(ctx, d, fetch)
@@ -170,10 +169,10 @@ func (c *Cache) open(ctx context.Context, d Descriptor, fetch fetchFunc) (*Conte
 // openThrough opens content that is not kept.
 func (c *Cache) openThrough(ctx context.Context, d Descriptor, fetch fetchFunc) (*Content, error) {
 	t := &through{ctx: ctx, fetch: fetch, d: d}
-	if d.Size >= 0 {
+	err := t.restart()
+	if err == nil && d.Size >= 0 {
 		return &Content{Digest: d.Digest, Size: d.Size, MediaType: d.MediaType, reader: t}, nil
 	}
-	err := t.restart()
 	for err == nil && !t.ended { // a manifest, which is small
 		err = t.more()
 	}
@@ -285,11 +284,14 @@ func (c *Cache) evict(n int64) {
 	}
 	slices.SortFunc(oldest, func(a, b releases.Digest) int { return c.kept[a].used.Compare(c.kept[b].used) })
 	inUse := c.inUse.Load()
+	if inUse == nil {
+		return
+	}
 	for _, digest := range oldest {
 		if n <= 0 {
 			return
 		}
-		if inUse != nil && (*inUse)[digest] {
+		if (*inUse)[digest] {
 			continue
 		}
 		if err := os.Remove(c.fileName(digest)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -338,20 +340,27 @@ func (c *Cache) endFill(f *fill, err error) {
 	}
 }
 
-// awaitSize returns the size of a fill of unknown size, which is known at its end.
-func (f *fill) awaitSize(ctx context.Context) (int64, error) {
-	for {
+// await returns the size of a fill once its first bytes are here: a registry's refusal comes instead of them, when a
+// client can still be told. One that is unknown is known at its end.
+func (f *fill) await(ctx context.Context) (int64, error) {
+	patience := time.NewTimer(firstBytesWait)
+	defer patience.Stop()
+	for late := false; ; {
 		f.mu.Lock()
-		done, err, size, wait := f.done, f.err, f.written, f.changed
+		done, err, written, wait := f.done, f.err, f.written, f.changed
 		f.mu.Unlock()
 		switch {
 		case err != nil:
 			return 0, err
 		case done:
-			return size, nil
+			return written, nil
+		case f.d.Size >= 0 && (late || written > 0):
+			return f.d.Size, nil
 		}
 		select {
 		case <-wait:
+		case <-patience.C:
+			late = true
 		case <-ctx.Done():
 			return 0, ctx.Err()
 		}

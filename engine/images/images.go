@@ -83,6 +83,7 @@ func New(o Options) (*Service, error) {
 	cache.counters = newCounters(cache.usage, s.lacking)
 	if s.heads == nil {
 		s.heads = func() (current, former []releases.Digest) { return nil, nil }
+		cache.inUse.Store(&map[releases.Digest]bool{})
 	}
 	return s, nil
 }

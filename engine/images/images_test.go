@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/fstest"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -90,8 +91,11 @@ func must(t *testing.T, err error) {
 // release is a release whose one manifest names references.
 const release = releases.Digest("sha256:1111111111111111111111111111111111111111111111111111111111111111")
 
-// offered is a client that was offered the release.
-var offered = images.Client{Offered: slices.Values([]releases.Digest{release})}
+// other is one that names options.other.
+const other = releases.Digest("sha256:2222222222222222222222222222222222222222222222222222222222222222")
+
+// offered is a client that was offered the releases.
+var offered = images.Client{Offered: slices.Values([]releases.Digest{release, other})}
 
 type options struct {
 	dir       string
@@ -99,6 +103,7 @@ type options struct {
 	config    string
 	heads     func() (current, former []releases.Digest)
 	reference string
+	other     string
 }
 
 func newService(t *testing.T, u *upstream, o options) *images.Service {
@@ -113,13 +118,18 @@ func newService(t *testing.T, u *upstream, o options) *images.Service {
 	must(t, os.WriteFile(file, []byte(o.config), 0o600))
 	registries, err := images.OpenRegistries(file)
 	must(t, err)
-	files := fstest.MapFS{"releases/1/deploy.yaml": {Data: []byte("image: " + o.reference + "\n")}}
+	files := func(reference string) fs.FS {
+		return fstest.MapFS{"releases/1/deploy.yaml": {Data: []byte("image: " + reference + "\n")}}
+	}
 	s, err := images.New(images.Options{Dir: o.dir, Quota: o.quota, Registries: registries, Heads: o.heads,
 		Files: func(d releases.Digest) (fs.FS, string, error) {
-			if d != release {
-				return nil, "", fs.ErrNotExist
+			switch {
+			case d == release:
+				return files(o.reference), "releases/1", nil
+			case d == other && o.other != "":
+				return files(o.other), "releases/1", nil
 			}
-			return files, "releases/1", nil
+			return nil, "", fs.ErrNotExist
 		}})
 	must(t, err)
 	ctx, stop := context.WithCancel(context.Background())
@@ -250,7 +260,7 @@ func TestOnlyWhatReleasesNameIsServed(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	unoffered := releases.Digest("sha256:" + strings.Repeat("2", 64))
+	unoffered := releases.Digest("sha256:" + strings.Repeat("3", 64))
 	_, err := s.Open(t.Context(), images.Client{Offered: slices.Values([]releases.Digest{unoffered})},
 		images.Wanted{Repository: "team/app", Digest: layer})
 	if !errors.Is(err, images.ErrNotNamed) {
@@ -456,6 +466,27 @@ func TestWhatADiskHoldsIsChecked(t *testing.T) {
 	}
 }
 
+// A registry's refusal is told before anything is sent, whether there is room on the disk or not.
+func TestRefusalComesFirst(t *testing.T) {
+	t.Parallel()
+	u := newUpstream(t)
+	image := u.push(t, "app", 300_000, 1)
+	root, layer := digestOf(t, image), layersOf(t, image)[0]
+	for _, quota := range []int64{0, 100_000} {
+		s := newService(t, u, options{quota: quota, reference: reference(u, "app", root)})
+		u.set(nil)
+		if _, err := pull(s, "app", root, true); err != nil {
+			t.Fatal(err)
+		}
+		u.set(func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { w.WriteHeader(http.StatusForbidden) })
+		c, err := s.Open(t.Context(), offered, images.Wanted{Repository: "app", Digest: layer})
+		var refused *images.UpstreamError
+		if !errors.As(err, &refused) || refused.Status != http.StatusForbidden {
+			t.Errorf("with a quota of %d: opened %t, %v", quota, c != nil, err)
+		}
+	}
+}
+
 func TestNoRoomOnDisk(t *testing.T) {
 	t.Parallel()
 	u := newUpstream(t)
@@ -542,6 +573,35 @@ func TestEviction(t *testing.T) {
 	}
 }
 
+// After a restart, what cells may go back to stays, though nobody asked for it since and its registry is away.
+func TestFormerHeadsStayAfterARestart(t *testing.T) {
+	t.Parallel()
+	u := newUpstream(t)
+	good, next := u.push(t, "good", 300_000, 2), u.push(t, "next", 1<<20, 12)
+	o := options{dir: t.TempDir(), quota: 10 << 20, reference: reference(u, "good", digestOf(t, good)),
+		other: reference(u, "next", digestOf(t, next)),
+		heads: func() (current, former []releases.Digest) { return []releases.Digest{release}, nil }}
+	first := newService(t, u, o)
+	eventually(t, func() bool { w, _ := first.Warming(release); return w.Images == 1 && w.Complete() })
+	o.heads = func() (current, former []releases.Digest) { return nil, []releases.Digest{release} }
+	second := newService(t, u, o)
+	has := func(d releases.Digest) bool { _, err := os.Stat(filepath.Join(o.dir, d.Hex())); return err == nil }
+	layers := layersOf(t, next)
+	eventually(t, func() bool { // once there is room for the last, others were evicted
+		for _, d := range layers {
+			if _, err := pull(second, "next", d, false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return has(layers[11])
+	})
+	for _, d := range append(layersOf(t, good), digestOf(t, good)) {
+		if !has(d) {
+			t.Errorf("%s is gone", d)
+		}
+	}
+}
+
 // A reader that does not read neither stops a fill nor slows it down.
 func TestReadersDoNotSlowAFill(t *testing.T) {
 	t.Parallel()
@@ -576,6 +636,27 @@ func TestRegistriesFile(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// A file that was broken for a while, and is as it was again, is no fault any more.
+func TestRegistriesFileIsMended(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "config.json")
+		must(t, os.WriteFile(file, []byte(`{}`), 0o600))
+		r, err := images.OpenRegistries(file)
+		must(t, err)
+		must(t, os.Rename(file, file+".away"))
+		time.Sleep(time.Minute)
+		if r.Fault() == nil {
+			t.Error("that the file is gone is no fault")
+		}
+		must(t, os.Rename(file+".away", file))
+		time.Sleep(time.Minute)
+		if err := r.Fault(); err != nil {
+			t.Errorf("it is back: %v", err)
+		}
+	})
 }
 
 // Credentials reach the registry that they are for, and no host that it leads to.

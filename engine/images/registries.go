@@ -69,6 +69,7 @@ func (r *Registries) get() (*registries, error) {
 	r.looked = now
 	info, err := os.Stat(r.file)
 	if err == nil && r.seen != nil && info.ModTime().Equal(r.seen.ModTime()) && info.Size() == r.seen.Size() {
+		r.fault = nil // the content in force is back
 		return r.current, nil
 	}
 	next, err := readRegistries(r.file)

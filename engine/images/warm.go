@@ -41,6 +41,7 @@ func (s *Service) warmHeads(ctx context.Context) {
 	for backoff.Sleep(ctx, lookPause) == nil {
 		current, former := s.heads()
 		s.forgetWarm(current)
+		s.protect(ctx, slices.Concat(current, former))
 		for _, release := range current {
 			w, known := s.Warming(release)
 			if known && (w.Complete() || time.Now().Before(w.retry)) {
@@ -62,8 +63,8 @@ func (s *Service) warmHeads(ctx context.Context) {
 				tell(w)
 				s.log.Warn().Err(err).Str("release", release.Short()).Msg("the images of a channel's head were not all fetched")
 			}
+			s.protect(ctx, slices.Concat(current, former)) // what came, before others make room for more
 		}
-		s.protect(slices.Concat(current, former))
 	}
 }
 
@@ -78,31 +79,40 @@ func (s *Service) forgetWarm(current []releases.Digest) {
 	}
 }
 
-// protect keeps from eviction what releases name, as far as manifests were read.
-func (s *Service) protect(all []releases.Digest) {
+// protect keeps from eviction what releases name, as far as manifests are here. Without any head, such as before the
+// release repository was read, what is in use is not known.
+func (s *Service) protect(ctx context.Context, all []releases.Digest) {
+	if len(all) == 0 {
+		return
+	}
 	inUse := map[releases.Digest]bool{}
 	for _, release := range all {
 		named, err := s.references(release)
 		if err != nil { // whoever pulls hears of it
 			continue
 		}
-		s.mu.Lock()
 		for _, r := range named {
-			s.addKnown(inUse, r.Digest, 0)
+			s.addKept(ctx, inUse, source{r, r.root(), 0})
 		}
-		s.mu.Unlock()
 	}
 	s.cache.inUse.Store(&inUse)
 }
 
-// addKnown is called with mu.
-func (s *Service) addKnown(to map[releases.Digest]bool, digest releases.Digest, depth int) {
-	if to[digest] || depth > maxDepth {
+// addKept adds what a manifest names. After a restart it is read from disk.
+func (s *Service) addKept(ctx context.Context, to map[releases.Digest]bool, m source) {
+	digest := m.manifest.Digest
+	if to[digest] || m.depth > maxDepth {
 		return
 	}
 	to[digest] = true
-	for _, child := range s.children[digest] {
-		s.addKnown(to, child.Digest, depth+1)
+	s.mu.Lock()
+	children, known := s.children[digest]
+	s.mu.Unlock()
+	if !known && m.manifest.isManifest() && s.cache.has(digest) {
+		children, _ = s.readManifest(ctx, m) // whoever pulls hears of its error
+	}
+	for _, child := range children {
+		s.addKept(ctx, to, source{m.from, child, m.depth + 1})
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 const (
 	receiptEvery = 5 * time.Second // between looks at what came of letters
 	recordAtMost = 100             // outcomes in one commit
+	recordPause  = time.Minute     // after outcomes could not be recorded: a try may take as long
 )
 
 // tellCustomers posts the letters that customers are to get, each once, and has what came of the first ones recorded. A
@@ -76,10 +77,11 @@ func (n *Notifier) recordOutcomes(ctx context.Context, letters []notices.Letter)
 			fresh = append(fresh, o)
 		}
 	}
-	if len(fresh) == 0 {
+	if len(fresh) == 0 || time.Now().Before(n.record) {
 		return nil
 	}
 	if err := n.opts.Record(ctx, fresh); err != nil {
+		n.record = time.Now().Add(recordPause)
 		return fmt.Errorf("record what customers were told: %w", err)
 	}
 	for _, o := range fresh {

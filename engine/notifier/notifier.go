@@ -83,6 +83,7 @@ type Notifier struct {
 	restart time.Time         // not before
 	queued  map[string]bool   // IDs of letters that were posted
 	noted   map[string]string // what was recorded of cells, until the view has it
+	record  time.Time         // not before: the last try failed
 }
 
 // New returns a notifier.
@@ -157,19 +158,24 @@ func (n *Notifier) look(ctx context.Context) (wait time.Duration) {
 	if !leads || subscriptions == nil {
 		return time.Hour
 	}
-	next, err := n.tellCustomers(ctx, v, subscriptions)
-	if err == nil && len(subscriptions.Subscribe) > 0 {
-		var again time.Time
-		if again, err = n.postNotices(ctx, v, subscriptions); !again.IsZero() && (next.IsZero() || again.Before(next)) {
-			next = again
+	var next time.Time
+	var err error
+	if len(subscriptions.Subscribe) > 0 {
+		if next, err = n.postNotices(ctx, v, subscriptions); err != nil {
+			n.memory = nil
 		}
 	}
+	// What customers are told comes second: recording it takes as long as a push.
+	again, customersErr := n.tellCustomers(ctx, v, subscriptions)
+	if !again.IsZero() && (next.IsZero() || again.Before(next)) {
+		next = again
+	}
+	err = errors.Join(err, customersErr)
 	switch {
 	case ctx.Err() != nil, errors.Is(err, plan.ErrDeposed):
 		return time.Hour
 	case err != nil:
 		n.opts.Log.Warn().Err(err).Msg("notices could not be posted: trying again")
-		n.memory = nil
 		return retryAfter
 	case next.IsZero():
 		return time.Hour

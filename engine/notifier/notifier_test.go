@@ -2,9 +2,12 @@ package notifier_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,6 +16,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine"
 	. "github.com/sluice-cd/sluice/engine/enginetest"
 	"github.com/sluice-cd/sluice/engine/notices"
@@ -20,6 +24,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store"
 	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/releases/infrastructure"
 )
 
 // scene has the views that a notifier watches, of a world that the test changes.
@@ -30,6 +35,7 @@ type scene struct {
 	mu      sync.Mutex // guards the fields below, and the world while a notifier runs
 	view    *view.View
 	changed chan struct{}
+	update  bool
 	leads   atomic.Bool
 }
 
@@ -69,6 +75,10 @@ func (s *scene) change(do func()) {
 	s.World.Now = s.World.Now.Add(time.Second)
 	p := s.Plan()
 	s.view = &view.View{Desired: s.Desired(), Observed: &s.Obs, Plan: p}
+	if s.update { // an infrastructure update that a customer is to hear of
+		s.view.Desired.Infrastructure = []infrastructure.Update{{Number: 7, Notes: "seven", Order: []string{"role"}}}
+		s.view.Desired.Cells["s1"].Found = &cells.LoadedCell{Infrastructure: &cells.InfrastructureRecord{}}
+	}
 	close(s.changed)
 	s.changed = make(chan struct{})
 }
@@ -88,7 +98,7 @@ func newScene(t *testing.T) *scene {
 func (s *scene) start(t *testing.T, box engine.Outbox) (n *notifier.Notifier, stop func()) {
 	t.Helper()
 	n, err := notifier.New(notifier.Options{Engine: s, Files: s, Outbox: box, Records: s.store.Records(),
-		Log: zerolog.Nop()})
+		Record: func(context.Context, []notices.Outcome) error { return nil }, Log: zerolog.Nop()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,12 +191,20 @@ func TestPostsOnceThroughRestartsAndFaults(t *testing.T) {
 type hardOutbox struct {
 	*store.Store
 	loses bool
+	lacks string // a sink whose messages it refuses
 	slow  time.Duration
 	posts []time.Time // when each ended
+
+	refused int
 }
 
 func (f *hardOutbox) PostMessages(ctx context.Context, m []plan.Message) ([]string, error) {
 	time.Sleep(f.slow)
+	isRefused := func(m plan.Message) bool { return f.lacks != "" && strings.Contains(m.Webhook, f.lacks) }
+	if slices.ContainsFunc(m, isRefused) {
+		f.refused++
+		return nil, errors.New("refused")
+	}
 	fresh, err := f.Store.PostMessages(ctx, m)
 	f.posts = append(f.posts, time.Now())
 	if f.loses && len(f.posts) == 1 {
@@ -207,6 +225,28 @@ func TestPostedAgainAfterALostAnswer(t *testing.T) {
 		s.wantPosted(t, 1)
 		if len(box.posts) != 2 {
 			t.Errorf("posted %d times, want 2", len(box.posts))
+		}
+	})
+}
+
+// What can't be told to customers does not keep operators from hearing of anything.
+func TestOperatorsHearThoughCustomersDoNot(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t)
+		s.change(func() {
+			s.update = true
+			s.Commit("ada", "tell customers", map[string]string{notices.File: strings.Replace(file, "sinks: {",
+				"sinks: {tickets: {type: webhook, url: https://tickets.example, secret: tickets}, ", 1) +
+				"customers: [tickets]\n"})
+		})
+		box := &hardOutbox{Store: s.store, lacks: "tickets"}
+		s.start(t, box)
+		s.wantPosted(t, 0)
+		s.change(func() { s.CutAndInstall("staging", "1.1.0") })
+		s.wantPosted(t, 1)
+		if box.refused == 0 {
+			t.Error("there was no letter to a customer")
 		}
 	})
 }

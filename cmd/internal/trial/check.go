@@ -80,6 +80,10 @@ func (r *Renderer) Check(ctx context.Context, release *Release, d *plan.Desired)
 				Message: fmt.Sprintf("image %s has no digest: what soaks may not be what ships",
 					cleantext.Line(image))})
 		}
+		for _, hook := range foreignHooks(files[render.ManifestsFile]) {
+			faults = append(faults, warn(manifest.WrongValue, "%s is a hook that only Helm or Argo CD runs: cells "+
+				"that are clusters refuse it; a Job that runs once has the annotation sluice/hook instead", cleantext.Line(hook)))
+		}
 	}
 	return manifest.Sort(faults), nil
 }
@@ -160,6 +164,27 @@ func shorten(names []string) string {
 func Reason(err error, v releases.Version) error {
 	text := strings.TrimPrefix(err.Error(), "render "+v.String()+": ")
 	return errors.New(words.Clip(cleantext.Line(strings.Join(strings.Fields(text), " ")), maxShownError))
+}
+
+// foreignHooks returns the objects in manifests that are hooks of other programs, with the annotation that says so.
+func foreignHooks(manifests []byte) []string {
+	found := map[string]bool{}
+	documents := yaml.NewDecoder(strings.NewReader(string(manifests)))
+	for {
+		var doc struct {
+			Kind     string `yaml:"kind"`
+			Metadata struct {
+				Name        string            `yaml:"name"`
+				Annotations map[string]string `yaml:"annotations"`
+			} `yaml:"metadata"`
+		}
+		if documents.Decode(&doc) != nil {
+			return slices.Sorted(maps.Keys(found)) // the end: the renderer wrote the text
+		}
+		if name := releases.ForeignHook(doc.Metadata.Annotations); name != "" {
+			found[fmt.Sprintf("%s %s (%s)", doc.Kind, doc.Metadata.Name, name)] = true
+		}
+	}
 }
 
 // movingImages returns the images in manifests that are named without a digest, each once: those of containers,

@@ -2,6 +2,7 @@ package trial
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -58,6 +59,15 @@ func TestVariants(t *testing.T) {
 		if variants, _, bare := Variants(small, root, nil); len(variants) != want || bare != nil {
 			t.Errorf("with a kustomization at the root (%v): %v %v", root, variants, bare)
 		}
+	}
+}
+
+func TestForeignHooks(t *testing.T) {
+	got := foreignHooks([]byte("kind: Job\nmetadata: {name: a, annotations: {helm.sh/hook: 'pre-upgrade'}}\n---\n" +
+		"kind: Job\nmetadata: {name: b, annotations: {sluice/hook: before}}\n---\n" +
+		"kind: Pod\nmetadata: {name: c, annotations: {argocd.argoproj.io/hook: Sync}}\n"))
+	if want := []string{"Job a (helm.sh/hook)", "Pod c (argocd.argoproj.io/hook)"}; !slices.Equal(got, want) {
+		t.Errorf("found %v, want %v", got, want)
 	}
 }
 

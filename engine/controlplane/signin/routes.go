@@ -3,6 +3,8 @@ package signin
 import (
 	"context"
 	"errors"
+	"fmt"
+	"hash/crc32"
 	"html/template"
 	"net/http"
 	"strings"
@@ -21,6 +23,7 @@ import (
 const (
 	callbackPath = "/auth/callback"
 	flowCookie   = "__Host-sluice-signin"
+	flowCookies  = 8  // at most: requests carry them all, and their headers are bounded
 	maxSignIns   = 64 // that wait for the provider at once
 	notEnabled   = "Nobody can sign in here: start sluice serve with --oidc-issuer (docs/signin.md), or use a token."
 	onlyHTTPS    = "Signing in works at the https:// address of this server only."
@@ -92,17 +95,22 @@ func (a *API) acceptsSignIn(w http.ResponseWriter, c *api.Caller) bool {
 	return false
 }
 
+// flowCookieOf returns the name of the cookie of the sign-in with a state: several tabs may sign in at once.
+func flowCookieOf(state string) string {
+	return fmt.Sprintf("%s-%d", flowCookie, crc32.ChecksumIEEE([]byte(state))%flowCookies)
+}
+
 func (a *API) serveLogin(w http.ResponseWriter, r *http.Request, c *api.Caller) {
 	if !a.acceptsSignIn(w, c) || !a.acquire(w) {
 		return
 	}
 	defer a.inFlight.Release()
-	to, cookie, err := a.service.Start(r.Context(), "https://"+r.Host+callbackPath, r.URL.Query().Get("return"))
+	to, state, cookie, err := a.service.Start(r.Context(), "https://"+r.Host+callbackPath, r.URL.Query().Get("return"))
 	if err != nil {
 		a.writeRefusal(w, err)
 		return
 	}
-	setCookie(w, flowCookie, cookie, flowLifetime)
+	setCookie(w, flowCookieOf(state), cookie, flowLifetime)
 	w.Header().Set("Location", to)
 	w.WriteHeader(http.StatusFound)
 }
@@ -140,18 +148,18 @@ func (a *API) serveCallback(w http.ResponseWriter, r *http.Request, c *api.Calle
 	}
 	defer a.inFlight.Release()
 	q := r.URL.Query()
-	said := Callback{Cookie: cookieValue(r, flowCookie), Code: q.Get("code"), State: q.Get("state"),
+	said := Callback{Cookie: cookieValue(r, flowCookieOf(q.Get("state"))), Code: q.Get("code"), State: q.Get("state"),
 		Issuer: q.Get("iss"),
 		Error:  q.Get("error"), Description: q.Get("error_description"), From: c.RemoteAddr}
 	if before := cookieValue(r, auth.SessionCookie); before != "" {
 		said.Before = identity.HashSecret(before)
 	}
-	setCookie(w, flowCookie, "", 0)
 	secret, returnTo, err := a.service.Finish(r.Context(), said)
 	if err != nil {
 		a.writeRefusal(w, err)
 		return
 	}
+	setCookie(w, flowCookieOf(said.State), "", 0) // of one that failed it ends by itself: it may be another tab's
 	setCookie(w, auth.SessionCookie, secret, browserLifetime)
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")

@@ -114,20 +114,20 @@ type flow struct {
 
 const flowPurpose = "sign-in under way"
 
-// Start returns where to send a browser to sign in, and the value of the cookie that it has to bring back. redirect is
-// the address of the callback, returnTo where the browser goes afterwards.
-func (s *Service) Start(ctx context.Context, redirect, returnTo string) (to, cookie string, err error) {
+// Start returns where to send a browser to sign in, with a state, and the value of the cookie that it has to bring
+// back. redirect is the address of the callback, returnTo where the browser goes afterwards.
+func (s *Service) Start(ctx context.Context, redirect, returnTo string) (to, state, cookie string, err error) {
 	f := flow{Return: CleanReturn(returnTo), Redirect: redirect, Until: s.now().Add(flowLifetime)}
 	for _, value := range []*string{&f.State, &f.Nonce, &f.Verifier} {
 		if *value, err = newSecret(); err != nil {
-			return "", "", err
+			return "", "", "", err
 		}
 	}
 	if to, err = s.provider.authoriseURL(ctx, f); err != nil {
-		return "", "", err
+		return "", "", "", err
 	}
 	cookie, err = s.key.sealJSON(flowPurpose, f)
-	return to, cookie, err
+	return to, f.State, cookie, err
 }
 
 // Callback is what the provider sent a browser back with.

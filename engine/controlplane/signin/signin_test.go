@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -16,6 +17,8 @@ import (
 
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/access"
+	"github.com/sluice-cd/sluice/engine/controlplane/api"
+	"github.com/sluice-cd/sluice/engine/controlplane/auth"
 	"github.com/sluice-cd/sluice/engine/store"
 )
 
@@ -71,7 +74,7 @@ const redirect = "https://sluice.example/auth/callback"
 // begin begins a sign-in and returns what a browser brings back; the provider's next ID token has its nonce.
 func (d *desk) start(t *testing.T) Callback {
 	t.Helper()
-	to, cookie, err := d.Start(t.Context(), redirect, "/ui")
+	to, state, cookie, err := d.Start(t.Context(), redirect, "/ui")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +83,8 @@ func (d *desk) start(t *testing.T) Callback {
 		t.Fatal(err)
 	}
 	q := u.Query()
-	if q.Get("code_challenge_method") != "S256" || len(q.Get("code_challenge")) != 43 || len(q.Get("state")) < 43 ||
+	if q.Get("code_challenge_method") != "S256" || len(q.Get("code_challenge")) != 43 || len(state) < 43 ||
+		q.Get("state") != state ||
 		q.Get("redirect_uri") != redirect || q.Get("response_type") != "code" ||
 		q.Get("scope") != "openid email groups offline_access" {
 		t.Fatalf("asked for %v", q)
@@ -142,6 +146,48 @@ func TestSignIn(t *testing.T) {
 		if _, _, err := s.Finish(t.Context(), c); err == nil || !strings.Contains(err.Error(), "used already") {
 			t.Errorf("the same answer again, %s: %v", name, err)
 		}
+	}
+}
+
+// Tabs of a browser that sign in at once don't disturb each other, though all bring the cookies of all.
+func TestTwoTabs(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	routes, people := NewAPI(d.Service, zerolog.Nop()), &api.Caller{Listener: api.People}
+	jar := map[string]*http.Cookie{}
+	visit := func(serve func(http.ResponseWriter, *http.Request, *api.Caller), address string) *http.Response {
+		r := httptest.NewRequest(http.MethodGet, address, nil)
+		for _, c := range jar {
+			r.AddCookie(c)
+		}
+		w := httptest.NewRecorder()
+		serve(w, r, people)
+		for _, c := range w.Result().Cookies() {
+			if jar[c.Name] = c; c.MaxAge < 0 {
+				delete(jar, c.Name)
+			}
+		}
+		return w.Result()
+	}
+	var tabs []url.Values
+	for len(jar) < 2 { // states are random, and the names of cookies few
+		to, err := visit(routes.serveLogin, "https://sluice.example/auth/login").Location()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tabs = append(tabs, to.Query()); len(jar) == 1 {
+			tabs = tabs[len(tabs)-1:]
+		}
+	}
+	for _, q := range tabs {
+		d.provider.say(map[string]any{"nonce": q.Get("nonce"), "groups": []string{"managers"}})
+		answer := visit(routes.serveCallback, redirect+"?code=c&state="+q.Get("state"))
+		if answer.StatusCode != http.StatusOK {
+			t.Errorf("a tab signs in with %s", answer.Status)
+		}
+	}
+	if len(jar) != 1 || jar[auth.SessionCookie] == nil {
+		t.Errorf("the browser keeps %v", jar)
 	}
 }
 
@@ -357,7 +403,7 @@ func TestStrangerHangsUp(t *testing.T) {
 	d.provider.say(map[string]any{"groups": []string{"managers"}})
 	gone, hangUp := context.WithCancel(t.Context())
 	hangUp()
-	_, _, _ = d.Start(gone, redirect, "/ui") // nobody reads the answer
+	_, _, _, _ = d.Start(gone, redirect, "/ui") // nobody reads the answer
 	d.signIn(t)
 }
 
