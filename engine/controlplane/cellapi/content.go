@@ -189,10 +189,10 @@ func (h *contentHandlers) serveBundle(w http.ResponseWriter, r *http.Request, c 
 	e := snap.entries[name]
 	if e != nil {
 		if !h.throttle.allow(w, &e.bundleBucket, h.throttle.limits.Polls, h.throttle.now(), "bundles") ||
-			!h.throttle.admit(w, e.hash) {
+			!h.throttle.startDownload(w, e) {
 			return
 		}
-		defer h.throttle.inFlight.Release()
+		defer e.downloads.Add(-1)
 	}
 	bytes := snap.view.Flags.Bundles[digest]
 	if bytes == nil || name != "" && !bundleOffered(snap.view.Flags, e, name, digest) {
