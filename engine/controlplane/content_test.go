@@ -213,6 +213,19 @@ func TestParallelDownloadsAreBounded(t *testing.T) {
 	}
 }
 
+// R29: the downloads of a revoked cell end, also those that began before.
+func TestR29RevocationEndsDownloads(t *testing.T) {
+	t.Parallel()
+	f, paths := newFleetWithLargeContent(t, 2, nil)
+	for i, path := range paths {
+		w := f.dial(t, i).get(t, path, "")
+		f.members.revoke(cellName(i))
+		if n, err := io.Copy(io.Discard, w.Body); w.StatusCode != 200 || err == nil {
+			t.Errorf("%s: %s, and all %d bytes came", path, w.Status, n)
+		}
+	}
+}
+
 const largeContent = 16 << 20 // more than the kernel buffers for a client that does not read
 
 // newFleetWithLargeContent returns n cells that are offered a large release and a large bundle, and the paths of both.

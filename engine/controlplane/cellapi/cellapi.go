@@ -69,7 +69,7 @@ func New(o Options) *API {
 	return &API{
 		desired: &desiredHandlers{answers: answers, fanout: f, throttle: throttle, pollInterval: o.PollInterval,
 			headers: newHeaderValues()},
-		content: &contentHandlers{answers: answers, repository: o.Repository, throttle: throttle,
+		content: &contentHandlers{answers: answers, auth: o.Auth, repository: o.Repository, throttle: throttle,
 			releases: newPackedCache(releaseCacheSize, diskCacheSize, o.ContentDir),
 			bundles:  newPackedCache(bundleCacheSize, diskCacheSize, o.ContentDir)},
 		reports: &reportHandlers{inbox: o.Inbox, auth: o.Auth, answers: answers, throttle: throttle,
