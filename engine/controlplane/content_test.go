@@ -1,8 +1,10 @@
 package controlplane_test
 
 import (
+	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/exports"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store"
 	"github.com/sluice-cd/sluice/releases"
@@ -254,4 +257,29 @@ func newFleetWithLargeContent(t *testing.T, n int, change func(*controlplane.Opt
 	v.Flags = viewWithFlags(1, bundles, nil).Flags
 	f.setView(v)
 	return f, []string{"/v1/releases/" + string(release), bundlePath(string(noise))}
+}
+
+// R34: one cell's slow exports keep no other cell's out.
+func TestSlowExportsOfOneCell(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 2, func(o *controlplane.Options) { o.Exports = exports.New(o.Records, nil) })
+	send := func(i int, rest string) int {
+		c := f.dial(t, i)
+		fmt.Fprint(c, "POST /v1/exports HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"+
+			"Content-Encoding: zstd\r\nContent-Length: 1\r\n"+rest)
+		w, err := http.ReadResponse(c.reader, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w.StatusCode
+	}
+	for n := range 9 { // the first is asked for its body, which never comes
+		want := map[bool]int{true: 100, false: 429}[n == 0]
+		if status := send(0, "Expect: 100-continue\r\n\r\n"); status != want {
+			t.Errorf("batch %d: %d, not %d", n, status, want)
+		}
+	}
+	if status := send(1, "\r\nx"); status != 400 { // it is read, and is no batch
+		t.Errorf("another cell: %d", status)
+	}
 }

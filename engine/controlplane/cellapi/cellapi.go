@@ -75,7 +75,7 @@ func New(o Options) *API {
 		reports: &reportHandlers{inbox: o.Inbox, auth: o.Auth, answers: answers, throttle: throttle,
 			pins: encodePins(o.Pins, o.SignedPins)},
 		exports: &exportHandlers{keeper: o.Exports, auth: o.Auth, answers: answers, throttle: throttle,
-			reading: limit.InFlight{Limit: maxExportsRead}},
+			arriving: limit.InFlight{Limit: maxExportsArriving}, reading: make(chan struct{}, maxExportsRead)},
 		registration: &registrationHandlers{members: o.Members, answers: answers, auth: o.Auth,
 			limits: newRegistrationLimiter(),
 			pins:   o.Pins, shutdown: o.Shutdown, log: o.Log},
