@@ -62,7 +62,7 @@ func TestBundle(t *testing.T) {
 		t.Errorf("If-None-Match: %s", w.Status)
 	}
 	var wg sync.WaitGroup
-	for range 10 {
+	for range 4 { // as many as one cell may have at once
 		wg.Go(func() {
 			w, small := s.request(t, "GET", path, "", "Accept-Encoding", "zstd")
 			decoder, err := zstd.NewReader(strings.NewReader(small))

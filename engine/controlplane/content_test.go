@@ -1,8 +1,10 @@
 package controlplane_test
 
 import (
+	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/exports"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store"
 	"github.com/sluice-cd/sluice/releases"
@@ -186,38 +189,97 @@ func TestReleaseIsPackedOnce(t *testing.T) {
 	}
 }
 
-// R34: one cell's concurrent downloads are bounded, slow ones share a copy, and other cells can download.
+// R34: one cell's concurrent downloads are bounded, slow ones share a copy and take no place that others need, and
+// other cells can download.
 func TestParallelDownloadsAreBounded(t *testing.T) {
 	t.Parallel()
+	f, paths := newFleetWithLargeContent(t, 4, func(o *controlplane.Options) {
+		o.Limits.Cells.Downloads, o.Limits.Cells.InFlight = 2, 1
+	})
+	for i, path := range paths {
+		for range 2 { // their bodies are not read
+			if w := f.dial(t, i).get(t, path, ""); w.StatusCode != 200 {
+				t.Fatal(path, w.Status)
+			}
+		}
+		if w := f.dial(t, i).get(t, path, ""); w.StatusCode != 429 || w.Header.Get("Retry-After") == "" {
+			t.Errorf("%s, the third: %s", path, w.Status)
+		}
+		if w := f.dial(t, i).report(t, cellName(i)); w.StatusCode != 200 {
+			t.Errorf("%s, a report meanwhile: %s", path, w.Status)
+		}
+		w := f.dial(t, i+2).get(t, path, "")
+		body, err := io.ReadAll(w.Body)
+		if err != nil || !strings.HasSuffix(path, string(releases.DigestBytes(body))) {
+			t.Errorf("%s, another cell: %s, %d bytes (%v)", path, w.Status, len(body), err)
+		}
+	}
+}
+
+// R29: the downloads of a revoked cell end, also those that began before.
+func TestR29RevocationEndsDownloads(t *testing.T) {
+	t.Parallel()
+	f, paths := newFleetWithLargeContent(t, 2, nil)
+	for i, path := range paths {
+		w := f.dial(t, i).get(t, path, "")
+		f.members.revoke(cellName(i))
+		if n, err := io.Copy(io.Discard, w.Body); w.StatusCode != 200 || err == nil {
+			t.Errorf("%s: %s, and all %d bytes came", path, w.Status, n)
+		}
+	}
+}
+
+const largeContent = 16 << 20 // more than the kernel buffers for a client that does not read
+
+// newFleetWithLargeContent returns n cells that are offered a large release and a large bundle, and the paths of both.
+func newFleetWithLargeContent(t *testing.T, n int, change func(*controlplane.Options)) (f *fleet, paths []string) {
+	t.Helper()
 	big := releaseFiles()
-	noise := make([]byte, 16<<20) // more than the kernel buffers for a client that does not read
+	noise := make([]byte, largeContent)
 	for i := range noise {
 		noise[i] = byte(i * i >> 7 * 31)
 	}
 	big["releases/1.0.1/noise"] = &fstest.MapFile{Data: noise, Mode: 0o644}
-	digest, err := releases.DigestOf(big, "releases/1.0.1")
+	release, err := releases.DigestOf(big, "releases/1.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := newFleet(t, 2, func(o *controlplane.Options) { o.Limits.Cells.Downloads = 2 })
+	f = newFleet(t, n, change)
 	f.files = big
-	v := fleetView(2, "1.0.1")
+	v := fleetView(n, "1.0.1")
 	head := *v.Desired.Channels["staging"].Effective
-	head.Digest = digest
+	head.Digest = release
 	v.Desired.Channels["staging"].Effective, v.Desired.Channels["staging"].History = &head, []plan.EffectiveHead{head}
+	bundles := map[string]string{}
+	for i := range n {
+		bundles[cellName(i)] = string(noise)
+	}
+	v.Flags = viewWithFlags(1, bundles, nil).Flags
 	f.setView(v)
-	path := "/v1/releases/" + string(digest)
-	for range 2 { // their bodies are not read
-		if w := f.dial(t, 0).get(t, path, ""); w.StatusCode != 200 {
-			t.Fatal(w.Status)
+	return f, []string{"/v1/releases/" + string(release), bundlePath(string(noise))}
+}
+
+// R34: one cell's slow exports keep no other cell's out.
+func TestSlowExportsOfOneCell(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 2, func(o *controlplane.Options) { o.Exports = exports.New(o.Records, nil) })
+	send := func(i int, rest string) int {
+		c := f.dial(t, i)
+		fmt.Fprint(c, "POST /v1/exports HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"+
+			"Content-Encoding: zstd\r\nContent-Length: 1\r\n"+rest)
+		w, err := http.ReadResponse(c.reader, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w.StatusCode
+	}
+	for n := range 9 { // the first is asked for its body, which never comes
+		want := map[bool]int{true: 100, false: 429}[n == 0]
+		if status := send(0, "Expect: 100-continue\r\n\r\n"); status != want {
+			t.Errorf("batch %d: %d, not %d", n, status, want)
 		}
 	}
-	if w := f.dial(t, 0).get(t, path, ""); w.StatusCode != 429 || w.Header.Get("Retry-After") == "" {
-		t.Errorf("the third: %s", w.Status)
-	}
-	w := f.dial(t, 1).get(t, path, "")
-	tar, err := io.ReadAll(w.Body)
-	if err != nil || releases.DigestBytes(tar) != digest {
-		t.Errorf("another cell: %s, %d bytes (%v)", w.Status, len(tar), err)
+	if status := send(1, "\r\nx"); status != 400 { // it is read, and is no batch
+		t.Errorf("another cell: %d", status)
 	}
 }

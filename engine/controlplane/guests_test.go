@@ -156,6 +156,31 @@ func openConnections(t *testing.T, f *fleet) (n int) {
 	return n
 }
 
+// R57: a cell that opens ever more connections loses its own oldest ones, and no other cell's.
+func TestR57ConnectionsOfOneCell(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 2, nil)
+	first, other := f.dial(t, 0), f.dial(t, 1)
+	for i, c := range []*cellConn{first, other} {
+		if w := c.report(t, cellName(i)); w.StatusCode != 200 {
+			t.Fatal(w.Status)
+		} else if _, err := io.Copy(io.Discard, w.Body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	last := f.dial(t, 0)
+	for range 64 {
+		last = f.dial(t, 0)
+	}
+	awaitClosed(t, "the oldest", first)
+	if w := last.report(t, cellName(0)); w.StatusCode != 200 {
+		t.Errorf("over its newest: %s", w.Status)
+	}
+	if w := other.report(t, cellName(1)); w.StatusCode != 200 {
+		t.Errorf("another cell: %s", w.Status)
+	}
+}
+
 // R57: nobody's key that sends more than a registration is dropped, on both versions of HTTP; a cell's is not.
 func TestR57NobodySaysMuch(t *testing.T) {
 	t.Parallel()

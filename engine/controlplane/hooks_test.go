@@ -1,10 +1,14 @@
 package controlplane_test
 
 import (
+	"bufio"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"fmt"
+	"net"
+	"net/http"
 	"net/url"
 	"strings"
 	"testing"
@@ -95,6 +99,28 @@ func TestHooks(t *testing.T) {
 		if s.pushes != 2*c.pushes {
 			t.Errorf("%s: 2 hooks triggered %d polls", name, s.pushes)
 		}
+	}
+}
+
+// A stranger, who has neither a signature nor the secret, is refused before its body takes a place.
+func TestHooksOfStrangersAreNotRead(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, store.Options{}, nil)
+	for header, status := range map[string]int{
+		"A: b": 401, "X-Gitlab-Token: guess": 401, "X-Hub-Signature-256: sha256=00": 401,
+		"X-Gitlab-Token: secret": 100, "X-Hub-Signature-256: sha256=" + signBody("another", "secret"): 100,
+	} {
+		c, err := new(net.Dialer).DialContext(t.Context(), "tcp", s.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(c, "POST /v1/hooks/push HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"+
+			"Content-Length: 9\r\nExpect: 100-continue\r\n%s\r\n\r\n", header)
+		w, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil || w.StatusCode != status {
+			t.Errorf("%s: %v (%v), not %d", header, w, err, status)
+		}
+		c.Close()
 	}
 }
 

@@ -313,6 +313,34 @@ func TestFetchWithinLimits(t *testing.T) {
 	}
 }
 
+// Fault 31: a tag on more than a fetch may bring keeps neither the branch nor other tags from being read.
+func TestFetchWithoutLargeTags(t *testing.T) {
+	bare, work := newSharedRepository(t)
+	r := openRepo(t, bare, func(o *Options) { o.Limits.Pack = 200_000 })
+	old := mustFetch(t, r)
+	var tagged []string
+	for i, text := range []string{"small", incompressible(2_000_000), "small too"} {
+		gitIn(t, work, "checkout", "-q", "--detach", old)
+		writeFiles(t, work, map[string]string{"aside": text})
+		tagged = append(tagged, commitAll(t, work, "aside"))
+		gitIn(t, work, "push", "-q", "origin", "HEAD:refs/tags/"+string(rune('a'+i)))
+	}
+	gitIn(t, work, "checkout", "-q", "main")
+	for n := range 5 { // each halves the tags that are tried, until the large one is left out
+		writeFiles(t, work, map[string]string{"news": strings.Repeat("x", n+1)})
+		tip := commitAll(t, work, "news")
+		gitIn(t, work, "push", "-q", "origin", "main")
+		if got := mustFetch(t, r); got != tip || readAll(r, tip) != nil {
+			t.Fatalf("fetched %s, not %s", got, tip)
+		}
+	}
+	for i, id := range tagged {
+		if has := readAll(r, id) == nil; has != (i != 1) {
+			t.Errorf("tag %d is there: %t", i, has)
+		}
+	}
+}
+
 // R48: a tree that git would not write is taken, and keeps nothing else from being read; the reader refuses it.
 func TestFetchTakesHostileTrees(t *testing.T) {
 	bare, _ := newSharedRepository(t)

@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -97,43 +99,85 @@ func (r *Repo) replaceMirror(ctx context.Context) error {
 	return r.openStore()
 }
 
-func (r *Repo) fetch(ctx context.Context) (objects.ID, error) {
+// fetch brings the branch, and then the tags, which whoever may push makes as large as they like: what is wrong with
+// them stops no branch.
+func (r *Repo) fetch(ctx context.Context) (tip objects.ID, err error) {
 	limit := r.o.Limits.Exchange
 	if r.mirror.tip(r.branch()).IsZero() {
 		limit = r.o.Limits.Clone
 	}
+	var tags []string
+	err = r.exchange(ctx, limit, func(ctx context.Context, c conn, adv advertisedRefs) error {
+		branch := ""
+		if branch, tip, err = r.chooseBranch(adv); err != nil || tip.IsZero() {
+			return err
+		}
+		known := r.mirror.tip(branch)
+		if len(adv.Shallows) > 0 && known.IsZero() {
+			return errShallow()
+		}
+		if !r.store.Load().Has(tip) {
+			if err := r.fetchPack(ctx, c, adv, []plumbing.Hash{plumbing.Hash(tip)}, r.listHaves(known)); err != nil {
+				return withCause(ctx, err)
+			}
+		}
+		if _, _, err := r.readNamedCommit(tip.String()); err != nil {
+			return fmt.Errorf("branch %s: %w", branch, err)
+		}
+		tags = r.tags.choose(r.missingTags(adv), time.Now())
+		return r.mirror.setTip(branch, tip)
+	})
+	if err != nil || len(tags) == 0 {
+		return tip, err
+	}
+	failed := r.exchange(ctx, limit/4, func(ctx context.Context, c conn, adv advertisedRefs) error {
+		return withCause(ctx, r.fetchTags(ctx, c, adv, tags, tip))
+	})
+	if ctx.Err() != nil { // it says nothing of the tags
+		return tip, nil
+	}
+	if r.tags.note(tags, failed, time.Now()); failed != nil {
+		r.o.Log.Warn().Err(failed).Int("tags", len(tags)).Str("first", tags[0]).
+			Msg("tags could not be fetched: the branch is read without them")
+	}
+	return tip, nil
+}
+
+// fetchTags brings the tags that the host still has.
+func (r *Repo) fetchTags(ctx context.Context, c conn, adv advertisedRefs, tags []string, tip objects.ID) error {
+	var wants []plumbing.Hash
+	for _, name := range tags {
+		if id, ok := adv.References[name]; ok {
+			wants = append(wants, id)
+		}
+	}
+	if len(wants) == 0 {
+		return nil
+	}
+	return r.fetchPack(ctx, c, adv, wants, r.listHaves(tip))
+}
+
+// exchange connects to the host for one fetch.
+func (r *Repo) exchange(ctx context.Context, limit time.Duration,
+	do func(context.Context, conn, advertisedRefs) error) error {
+
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the host took longer than %v", limit))
 	defer cancel()
 	c, err := r.host.dial(ctx, uploadPack)
 	if err != nil {
-		return objects.ID{}, withCause(ctx, err)
+		return withCause(ctx, err)
 	}
 	defer c.close()
 	adv, err := readAdvertisement(c)
 	if err != nil {
-		return objects.ID{}, withCause(ctx, err)
+		return withCause(ctx, err)
 	}
-	branch, tip, err := r.chooseBranch(adv)
-	if err != nil || tip.IsZero() {
-		return tip, err
-	}
-	if len(adv.Shallows) > 0 && r.mirror.tip(branch).IsZero() {
-		return tip, errShallow()
-	}
-	if wants := r.listWants(adv, tip); len(wants) > 0 {
-		if err := r.fetchPack(ctx, c, adv, wants, r.listHaves(r.mirror.tip(branch))); err != nil {
-			return objects.ID{}, withCause(ctx, err)
-		}
-	}
-	if _, _, err := r.readNamedCommit(tip.String()); err != nil {
-		return objects.ID{}, fmt.Errorf("branch %s: %w", branch, err)
-	}
-	return tip, r.mirror.setTip(branch, tip)
+	return do(ctx, c, adv)
 }
 
 // withCause adds to err the cause of ctx's end, such as an exceeded time limit.
 func withCause(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); cause != nil {
+	if cause := context.Cause(ctx); err != nil && cause != nil {
 		return fmt.Errorf("%w (%w)", cause, err)
 	}
 	return err
@@ -180,20 +224,49 @@ func (r *Repo) chooseBranch(adv advertisedRefs) (branch string, tip objects.ID, 
 	return branch, tip, err
 }
 
-// listWants returns the tip and the tags that the mirror lacks: tags keep commits that a force-push dropped and that
+// missingTags returns the tags that the mirror lacks, sorted: tags keep commits that a force-push dropped and that
 // cells still run (R24).
-func (r *Repo) listWants(adv advertisedRefs, tip objects.ID) []plumbing.Hash {
-	var list []plumbing.Hash
+func (r *Repo) missingTags(adv advertisedRefs) []string {
+	var list []string
 	store := r.store.Load()
 	for name, id := range adv.References {
-		if objects.ID(id) != tip && strings.HasPrefix(name, "refs/tags/") && !store.Has(objects.ID(id)) {
-			list = append(list, id)
+		if strings.HasPrefix(name, "refs/tags/") && !store.Has(objects.ID(id)) {
+			list = append(list, name)
 		}
 	}
-	if !store.Has(tip) {
-		list = append(list, plumbing.Hash(tip))
+	slices.Sort(list)
+	return list
+}
+
+// tagFetches remembers which tags could not be fetched. The holder of Repo.fetching uses it.
+type tagFetches struct {
+	atOnce  int                  // how many are fetched together; zero: all
+	leftOut map[string]time.Time // until when a tag that failed alone is not tried
+}
+
+// choose returns which of the missing tags to fetch now.
+func (f *tagFetches) choose(missing []string, now time.Time) []string {
+	list := slices.DeleteFunc(missing, func(name string) bool { return now.Before(f.leftOut[name]) })
+	if f.atOnce > 0 && f.atOnce < len(list) {
+		list = list[:f.atOnce]
 	}
 	return list
+}
+
+// note notes how fetching tags ended. After a failure half as many are tried, until the one that fails is found: it is
+// left out for a while.
+func (f *tagFetches) note(tags []string, failed error, now time.Time) {
+	maps.DeleteFunc(f.leftOut, func(_ string, until time.Time) bool { return !now.Before(until) })
+	switch {
+	case failed == nil:
+		f.atOnce *= 2
+	case len(tags) > 1:
+		f.atOnce = len(tags) / 2
+	case f.leftOut == nil:
+		f.leftOut = map[string]time.Time{tags[0]: now.Add(tagsRetry)}
+	default:
+		f.leftOut[tags[0]] = now.Add(tagsRetry)
+	}
 }
 
 // maxHaves is how far back listHaves looks: after a force-push that drops more commits, the whole history is fetched

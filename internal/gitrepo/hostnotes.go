@@ -15,7 +15,7 @@ type tagsRefusedError struct {
 
 func (e *tagsRefusedError) Error() string { return "tags refused: " + e.reason }
 
-// tagsRetry is how long tags are left out of pushes after the host refused some.
+// tagsRetry is how long tags are left out of pushes after the host refused some, and out of fetches after one failed.
 const tagsRetry = time.Hour
 
 // hostNotes remembers what a host does not do, and what people should know of that. It is safe for concurrent use.

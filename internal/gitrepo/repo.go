@@ -90,7 +90,8 @@ type Repo struct {
 	notes  hostNotes
 
 	mirrorReader
-	fetching chan struct{} // has one token, whose holder may change the mirror's refs and location
+	fetching chan struct{} // has one token, whose holder may change the mirror's refs and location, and tags
+	tags     tagFetches
 
 	background sync.WaitGroup // a repack, and reading what hooks write after a reported push
 	repacking  atomic.Bool

@@ -49,6 +49,7 @@ type cellEntry struct {
 	sessionBucket, recordBucket limit.Bucket
 	contentBucket               limit.Bucket // remaining bytes
 	downloads                   atomic.Int32
+	exporting                   atomic.Bool // a batch is being received
 
 	mu            sync.Mutex         // guards what follows, and is held to change generation and tag
 	key           view.Key           // of tag

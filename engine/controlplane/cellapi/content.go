@@ -12,22 +12,24 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
+	"github.com/sluice-cd/sluice/engine/controlplane/auth"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/internal/backoff"
 	"github.com/sluice-cd/sluice/releases"
 )
 
 const (
-	downloadTimeout  = 10 * time.Minute // for a cell on a slow line
-	releaseCacheSize = 32 << 20         // bytes in memory
-	bundleCacheSize  = 16 << 20         // bytes in memory
-	diskCacheSize    = 2 << 30          // bytes of each cache
-	downloadChunk    = 64 << 10         // bytes between two looks at the rate
+	idleTimeout      = 2 * time.Minute // for a cell to take the bytes between two looks
+	releaseCacheSize = 32 << 20        // bytes in memory
+	bundleCacheSize  = 16 << 20        // bytes in memory
+	diskCacheSize    = 2 << 30         // bytes of each cache
+	downloadChunk    = 64 << 10        // bytes between two looks at the rate, and at whether the cell is still admitted
 )
 
 // contentHandlers serves releases and flag bundles by digest.
 type contentHandlers struct {
 	answers    *answerCache
+	auth       *auth.Auth
 	repository api.Repository
 	throttle   *throttle
 	releases   *packedCache
@@ -56,12 +58,13 @@ func (h *contentHandlers) serveRelease(w http.ResponseWriter, r *http.Request, c
 		}
 		defer e.downloads.Add(-1)
 	}
-	h.serveContent(w, r, &download{h.releases, e, digest, h.packRelease(v, digest), "application/x-tar"})
+	h.serveContent(w, r, &download{h.releases, c, e, digest, h.packRelease(v, digest), "application/x-tar"})
 }
 
 // download is one response with content.
 type download struct {
 	cache  *packedCache
+	caller *api.Caller
 	entry  *cellEntry // whose rate it counts against; nil: no cell's
 	digest releases.Digest
 	write  func(io.Writer) error // writes the content, if the cache lacks it
@@ -106,32 +109,42 @@ func (h *contentHandlers) serveContent(w http.ResponseWriter, r *http.Request, d
 			header.Set("Content-Length", strconv.FormatInt(smaller.size, 10))
 		}
 	}
-	api.SetWriteTimeout(w, downloadTimeout)
+	api.SetWriteTimeout(w, idleTimeout)
 	header.Set("Content-Type", d.kind)
 	header.Set("ETag", tag)
 	http.ServeContent(w, r, "", time.Time{},
-		&pacedReader{SectionReader: body.reader(), request: r, throttle: h.throttle, entry: d.entry})
+		&pacedReader{SectionReader: body.reader(), handlers: h, download: d, request: r, writer: w})
 }
 
-// pacedReader reads content at a cell's rate.
+// pacedReader reads content at a cell's rate, while the cell is admitted (R29), and gives it time for each part.
 type pacedReader struct {
 	*io.SectionReader
+	handlers *contentHandlers
+	download *download
 	request  *http.Request
-	throttle *throttle
-	entry    *cellEntry // nil: without a rate
+	writer   http.ResponseWriter
 }
+
+// errShutOut ends the download of a cell that was shut out meanwhile.
+var errShutOut = errors.New("the cell is no longer admitted")
 
 // Read waits until the cell may have the bytes that it returns.
 func (p *pacedReader) Read(b []byte) (int, error) {
 	n, err := p.SectionReader.Read(b[:min(len(b), downloadChunk)])
-	if p.entry == nil || n == 0 {
+	if n == 0 {
 		return n, err
 	}
-	if wait := p.entry.contentBucket.Take(p.throttle.limits.Bytes, int64(n), p.throttle.now()); wait > 0 {
-		if stopped := backoff.Sleep(p.request.Context(), wait); stopped != nil {
-			return 0, stopped
+	if e, t := p.download.entry, p.handlers.throttle; e != nil {
+		if wait := e.contentBucket.Take(t.limits.Bytes, int64(n), t.now()); wait > 0 {
+			if stopped := backoff.Sleep(p.request.Context(), wait); stopped != nil {
+				return 0, stopped
+			}
 		}
 	}
+	if !p.handlers.auth.StillAllowsCell(p.download.caller) {
+		return 0, errShutOut
+	}
+	api.SetWriteTimeout(p.writer, idleTimeout)
 	return n, err
 }
 
@@ -189,10 +202,10 @@ func (h *contentHandlers) serveBundle(w http.ResponseWriter, r *http.Request, c 
 	e := snap.entries[name]
 	if e != nil {
 		if !h.throttle.allow(w, &e.bundleBucket, h.throttle.limits.Polls, h.throttle.now(), "bundles") ||
-			!h.throttle.admit(w, e.hash) {
+			!h.throttle.startDownload(w, e) {
 			return
 		}
-		defer h.throttle.inFlight.Release()
+		defer e.downloads.Add(-1)
 	}
 	bytes := snap.view.Flags.Bundles[digest]
 	if bytes == nil || name != "" && !bundleOffered(snap.view.Flags, e, name, digest) {
@@ -201,7 +214,7 @@ func (h *contentHandlers) serveBundle(w http.ResponseWriter, r *http.Request, c 
 			"This replica has not offered the cell such a bundle: ask /v1/desired again, or another replica.")
 		return
 	}
-	h.serveContent(w, r, &download{h.bundles, e, digest, func(w io.Writer) error {
+	h.serveContent(w, r, &download{h.bundles, c, e, digest, func(w io.Writer) error {
 		_, err := w.Write(bytes)
 		return err
 	}, "application/json"})

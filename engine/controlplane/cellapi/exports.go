@@ -21,7 +21,8 @@ type exportHandlers struct {
 	auth     *auth.Auth
 	answers  *answerCache
 	throttle *throttle
-	reading  limit.InFlight // batches that are being read
+	arriving limit.InFlight // bodies
+	reading  chan struct{}  // holds one value for each batch that is being read
 }
 
 func (h *exportHandlers) allow(w http.ResponseWriter, e *cellEntry) bool {
@@ -50,9 +51,56 @@ func (a *API) exportRoutes(d api.Docs) []api.Route {
 }
 
 const (
-	exportType     = "application/x-ndjson"
-	maxExportsRead = 8
+	exportType         = "application/x-ndjson"
+	maxExportsArriving = 256 // each takes up to 4 MiB
+	maxExportsRead     = 8   // each may take some 50 MB for a moment
+	maxReadWait        = 5 * time.Second
 )
+
+// begin counts a batch in whose body may take its time. No cell has two at once, and so none keeps others waiting. If
+// begin returns false, it has written the response.
+func (h *exportHandlers) begin(w http.ResponseWriter, e *cellEntry) bool {
+	if e != nil && !e.exporting.CompareAndSwap(false, true) {
+		h.throttle.metrics.CountShed("exports")
+		api.SetRetryAfter(w, 2)
+		api.WriteProblem(w, http.StatusTooManyRequests, "This cell sends another batch already: wait for its end.")
+		return false
+	}
+	if !h.arriving.Acquire() {
+		if e != nil {
+			e.exporting.Store(false)
+		}
+		writeManyExports(w)
+		return false
+	}
+	return true
+}
+
+// end counts a batch out that begin counted in.
+func (h *exportHandlers) end(e *cellEntry) {
+	h.arriving.Release()
+	if e != nil {
+		e.exporting.Store(false)
+	}
+}
+
+func writeManyExports(w http.ResponseWriter) {
+	api.SetRetryAfter(w, 2)
+	api.WriteProblem(w, http.StatusServiceUnavailable, "Many cells export at once: send it again in a moment.")
+}
+
+// awaitRead waits for its turn to read a batch, after the body came: a slow cell has no turn.
+func (h *exportHandlers) awaitRead(r *http.Request) bool {
+	timer := time.NewTimer(maxReadWait)
+	defer timer.Stop()
+	select {
+	case h.reading <- struct{}{}:
+		return true
+	case <-r.Context().Done():
+	case <-timer.C:
+	}
+	return false
+}
 
 // serveExport answers POST /v1/exports with the cell's last batch, after it is durable.
 func (h *exportHandlers) serveExport(w http.ResponseWriter, r *http.Request, c *api.Caller) {
@@ -61,12 +109,10 @@ func (h *exportHandlers) serveExport(w http.ResponseWriter, r *http.Request, c *
 		return
 	}
 	defer h.throttle.inFlight.Release()
-	if !h.reading.Acquire() { // each may take some 50 MB for a moment
-		api.SetRetryAfter(w, 2)
-		api.WriteProblem(w, http.StatusServiceUnavailable, "Many cells export at once: send it again in a moment.")
+	if !h.begin(w, known) {
 		return
 	}
-	defer h.reading.Release()
+	defer h.end(known)
 	body, ok := api.ReadBody(w, r, cells.MaxExport, exportType)
 	if !ok {
 		return
@@ -75,6 +121,11 @@ func (h *exportHandlers) serveExport(w http.ResponseWriter, r *http.Request, c *
 		api.WriteProblem(w, http.StatusUnsupportedMediaType, "Send lines of JSON with Content-Encoding: zstd.")
 		return
 	}
+	if !h.awaitRead(r) {
+		writeManyExports(w)
+		return
+	}
+	defer func() { <-h.reading }()
 	batch, err := exports.Parse(body)
 	if err != nil {
 		api.WriteProblem(w, http.StatusBadRequest, "The batch is invalid, and nothing was stored: "+err.Error()+".")

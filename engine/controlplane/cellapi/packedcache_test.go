@@ -16,6 +16,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/sluice-cd/sluice/engine/controlplane/api"
+	"github.com/sluice-cd/sluice/engine/controlplane/auth"
 	"github.com/sluice-cd/sluice/engine/controlplane/limit"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -115,8 +117,8 @@ func newDownload(t *testing.T, rate limit.Rate, n int) (*contentHandlers, *downl
 	t.Helper()
 	text := bytes.Repeat([]byte("sluice "), n/7+1)[:n]
 	h := &contentHandlers{throttle: newThrottle(Limits{Bytes: rate}.withDefaults(), nil),
-		releases: newPackedCache(releaseCacheSize, diskCacheSize, t.TempDir())}
-	return h, &download{h.releases, &cellEntry{}, releases.DigestBytes(text), func(w io.Writer) error {
+		auth: auth.New(auth.Options{}), releases: newPackedCache(releaseCacheSize, diskCacheSize, t.TempDir())}
+	return h, &download{h.releases, &api.Caller{}, &cellEntry{}, releases.DigestBytes(text), func(w io.Writer) error {
 		_, err := w.Write(text)
 		return err
 	}, "application/x-tar"}, text

@@ -18,8 +18,8 @@ type Limits struct {
 	Reports   limit.Rate // of one cell; default 10 a second, burst 60
 	Exports   limit.Rate // of one cell; default 4 a second, burst 60
 	Bytes     limit.Rate // of content sent to one cell; default 32 MiB a second, burst 64 MiB
-	Downloads int        // concurrent downloads of one cell; default 4
-	InFlight  int        // concurrent requests of all cells, waiting polls not counted; default 4096
+	Downloads int        // concurrent downloads of one cell, of releases and bundles; default 4
+	InFlight  int        // concurrent requests of all cells, waiting polls and downloads not counted; default 4096
 }
 
 func (l Limits) withDefaults() Limits {

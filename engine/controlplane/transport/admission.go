@@ -2,6 +2,7 @@ package transport
 
 import (
 	"container/heap"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,6 +18,10 @@ const (
 
 	maxStrangers     = 4096     // whatever the descriptors allow: a stranger costs some 50 KiB
 	maxStrangerBytes = 16 << 10 // sent by nobody's key after its handshake: a registration has some 3 KiB
+
+	// maxOfKey is how many connections one cell's key may have. An agent has some 20: a stream, requests, downloads, 8
+	// for debug sessions, 4 for images. Others are left by an agent that crashed.
+	maxOfKey = 64
 )
 
 // descriptorShares splits the process's limit of descriptors (R57): connections in all, and of them strangers. The rest
@@ -29,21 +34,24 @@ func descriptorShares(limit int) (connections, strangers int) {
 
 // admission bounds the connections of all listeners in number. A peer is a stranger until a request of its is
 // identified. Where room is needed, strangers are evicted that keep the server waiting, the oldest connection first:
-// who is at once served is in nobody's way. Connections that wait for the server are not evicted.
+// who is at once served is in nobody's way. Connections that wait for the server are not evicted. A cell's key that has
+// too many connections loses its oldest, and takes no place from other cells.
 //
 // Its methods may be called by any goroutine.
 type admission struct {
 	maxStrangers int // zero: by the descriptors
 	metrics      *metrics.Metrics
 
-	mu      sync.Mutex // guards what follows, and the visit of each connection
-	open    int        // connections
-	waiting visits     // strangers that the server waits for
+	mu      sync.Mutex          // guards what follows, and the visit of each connection
+	open    int                 // connections
+	waiting visits              // strangers that the server waits for
+	ofKey   map[string][]*visit // of known peers, by the key that each proved, the oldest first
 }
 
 // visit is what admission knows of a connection. The mutex of admission guards it.
 type visit struct {
 	conn       *asyncConn
+	key        string // in admission.ofKey; empty: not in it
 	acceptedAt time.Time
 	index      int // in admission.waiting; -1: not in it
 	left       bool
@@ -109,6 +117,14 @@ func (a *admission) takeOut(v *visit) {
 	if v.stay != nil {
 		v.stay.Stop()
 	}
+	if v.key == "" {
+		return
+	}
+	if rest := slices.DeleteFunc(a.ofKey[v.key], func(o *visit) bool { return o == v }); len(rest) > 0 {
+		a.ofKey[v.key] = rest
+	} else {
+		delete(a.ofKey, v.key)
+	}
 }
 
 func (a *admission) endWait(v *visit) {
@@ -133,14 +149,36 @@ func (a *admission) heardPeer(v *visit) {
 	a.endWait(v)
 }
 
-// welcome notes that the peer is known: its connection is kept.
-func (a *admission) welcome(v *visit) {
+// welcome notes that the peer is known: its connection is kept, and its key's oldest one is closed if there are too
+// many.
+func (a *admission) welcome(v *visit, key string) {
+	if extra := a.admit(v, key); extra != nil {
+		_ = extra.Conn.Close()
+		a.metrics.CountShed("cell_connections")
+	}
+}
+
+// admit returns the connection that is one too many; nil: none.
+func (a *admission) admit(v *visit, key string) (extra *asyncConn) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.endWait(v)
 	if v.stay != nil {
 		v.stay.Stop()
 	}
+	if key == "" || v.left {
+		return nil
+	}
+	if a.ofKey == nil {
+		a.ofKey = map[string][]*visit{}
+	}
+	v.key = key
+	a.ofKey[key] = append(a.ofKey[key], v)
+	if all := a.ofKey[key]; len(all) > maxOfKey {
+		extra = all[0].conn
+		a.takeOut(all[0])
+	}
+	return extra
 }
 
 // limitStay ends a stranger's visit after a time. A later call replaces the time.

@@ -70,6 +70,7 @@ func TestR57OldestStrangersGoFirst(t *testing.T) {
 		return v
 	}
 	known, queued := enter(0), enter(1)
+	known.conn.key = "its key"
 	known.conn.Welcome()
 	a.heardPeer(&queued.conn.visit)
 	old, middle, young := enter(4), enter(3), enter(5)
@@ -93,8 +94,8 @@ func TestR57OldestStrangersGoFirst(t *testing.T) {
 		v.conn.Close()
 		v.conn.Close()
 	}
-	if a.open != 0 || len(a.waiting) != 0 {
-		t.Errorf("%d connections are counted, %d wait", a.open, len(a.waiting))
+	if a.open != 0 || len(a.waiting) != 0 || len(a.ofKey) != 0 {
+		t.Errorf("%d connections are counted, %d wait, %d keys have some", a.open, len(a.waiting), len(a.ofKey))
 	}
 }
 

@@ -37,6 +37,7 @@ type asyncConn struct {
 
 	admission *admission // nil: not counted
 	visit     visit
+	key       string       // that the peer proved at the cells' listener; set before the first request; empty: none
 	first     [1]byte      // read before the others
 	hasFirst  bool         // first was not returned yet
 	known     atomic.Bool  // the peer is no stranger
@@ -122,7 +123,7 @@ func (w *asyncConn) Read(b []byte) (int, error) {
 func (w *asyncConn) Welcome() {
 	if w.admission != nil && !w.known.Swap(true) {
 		w.nobody.Store(false)
-		w.admission.welcome(&w.visit)
+		w.admission.welcome(&w.visit, w.key)
 	}
 }
 

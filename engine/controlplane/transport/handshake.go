@@ -2,6 +2,7 @@ package transport
 
 import (
 	"cmp"
+	"crypto/ed25519"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -158,6 +159,9 @@ func (h *guardedListener) handshake(w *asyncConn, acceptedAt time.Time) (net.Con
 	if err != nil {
 		return nil, err
 	}
+	if h.kind == api.Cells {
+		w.key = keyOf(c.ConnectionState())
+	}
 	switch {
 	case h.kind == api.Cells && h.knowsPeer(c.ConnectionState()):
 		w.Welcome()
@@ -169,6 +173,15 @@ func (h *guardedListener) handshake(w *asyncConn, acceptedAt time.Time) (net.Con
 		h.admission.awaitPeer(&w.visit)
 	}
 	return c, w.SetDeadline(time.Time{})
+}
+
+// keyOf returns the key that a peer proved, if it is of the kind that cells have.
+func keyOf(s tls.ConnectionState) string {
+	if len(s.PeerCertificates) == 0 {
+		return ""
+	}
+	key, _ := s.PeerCertificates[0].PublicKey.(ed25519.PublicKey)
+	return string(key)
 }
 
 func shedReason(err error) string {
