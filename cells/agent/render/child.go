@@ -81,13 +81,16 @@ type object struct {
 }
 
 // Main is the render child. It reads one release and values from stdin, and writes the manifests, or why there are
-// none, to stdout. The exit code is 0 if a response was written, and exitUnable, with why on stderr, if the machine
-// keeps it from that; the Go runtime ends it otherwise, as at its limit of memory. The agent runs it as `sluice render`
-// with an empty environment. It first limits its own memory, CPU and files, and can then open no connections. It
-// refuses references outside the release before kustomize runs (fault 30).
+// none, to stdout. The exit code is 0 if a response was written, 2 if stdin has no request, and exitUnable, with why on
+// stderr, if the machine keeps it from that; the Go runtime ends it otherwise, as at its limit of memory. The agent runs
+// it as `sluice render` with an empty environment. It first limits its own memory, CPU and files, and can then open no
+// connections. It refuses references outside the release before kustomize runs (fault 30).
 func Main(stdin io.Reader, stdout, stderr io.Writer) int {
 	if err := answer(stdin, stdout); err != nil {
 		_, _ = fmt.Fprintln(stderr, err)
+		if errors.Is(err, errNoRequest) {
+			return 2
+		}
 		return exitUnable
 	}
 	return 0
@@ -96,16 +99,18 @@ func Main(stdin io.Reader, stdout, stderr io.Writer) int {
 // exitUnable is the exit code of a child that the machine kept from an answer: EX_OSERR of sysexits.h.
 const exitUnable = 71
 
+var errNoRequest = errors.New("read what to render")
+
 func answer(stdin io.Reader, stdout io.Writer) error {
 	disableNetwork()
 	in := bufio.NewReaderSize(stdin, maxHeader)
 	line, err := in.ReadSlice('\n')
 	if err != nil {
-		return fmt.Errorf("read what to render: %w", err)
+		return fmt.Errorf("%w: %w", errNoRequest, err)
 	}
 	var q request
 	if err := json.Unmarshal(line, &q); err != nil {
-		return fmt.Errorf("read what to render: %w", err)
+		return fmt.Errorf("%w: %w", errNoRequest, err)
 	}
 	if err := limitProcess(q.Memory, q.CPU); err != nil {
 		return err

@@ -347,7 +347,7 @@ func TestChildsAnswerIsChecked(t *testing.T) {
 	}
 	for _, input := range []string{"", "{", "not json\n", `{"memory":1}` + strings.Repeat(" ", maxHeader) + "\n"} {
 		var why bytes.Buffer
-		if code := Main(strings.NewReader(input), &bytes.Buffer{}, &why); code != exitUnable || why.Len() == 0 {
+		if code := Main(strings.NewReader(input), &bytes.Buffer{}, &why); code != 2 || why.Len() == 0 {
 			t.Errorf("%.20q: ended with %d, and says %q", input, code, &why)
 		}
 	}
