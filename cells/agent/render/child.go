@@ -82,9 +82,9 @@ type object struct {
 
 // Main is the render child. It reads one release and values from stdin, and writes the manifests, or why there are
 // none, to stdout. The exit code is 0 if a response was written, 2 if stdin has no request, and exitUnable, with why on
-// stderr, if the machine keeps it from that; the Go runtime ends it otherwise, as at its limit of memory. The agent runs
-// it as `sluice render` with an empty environment. It first limits its own memory, CPU and files, and can then open no
-// connections. It refuses references outside the release before kustomize runs (fault 30).
+// stderr, if the machine keeps it from that; the Go runtime ends it otherwise, as at its limit of memory. The agent
+// runs it as `sluice render` with an empty environment. It first limits its own memory, CPU and files, and can then
+// open no connections. It refuses references outside the release before kustomize runs (fault 30).
 func Main(stdin io.Reader, stdout, stderr io.Writer) int {
 	if err := answer(stdin, stdout); err != nil {
 		_, _ = fmt.Fprintln(stderr, err)
