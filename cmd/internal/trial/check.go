@@ -1,6 +1,7 @@
 package trial
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -68,19 +69,20 @@ func (r *Renderer) Check(ctx context.Context, release *Release, d *plan.Desired)
 				Message: fmt.Sprintf("can't be rendered %s: %v", v.describe(), Reason(err, release.Version))})
 			continue
 		}
-		for _, value := range plainSecrets(files[render.ManifestsFile], ownersTexts(&release.Release, v.Own)) {
+		objects := decodeObjects(files[render.ManifestsFile])
+		for _, value := range plainSecrets(objects, ownersTexts(&release.Release, v.Own)) {
 			faults = append(faults, releases.Fault{File: at, Code: manifest.WrongValue, Message: fmt.Sprintf("Secret "+
 				"%s is not encrypted: let sops encrypt it with the cells' age keys, refer to a Secret of the cell, "+
 				"or make it a parameter with owner: cell; annotation %s: allowed says that it is no secret",
 				cleantext.Line(value), plainAnnotation)})
 		}
-		for _, image := range movingImages(files[render.ManifestsFile]) {
+		for _, image := range movingImages(objects) {
 			faults = append(faults, releases.Fault{File: at, Code: manifest.Missing,
 				Warning: !d.Pipeline.RequireDigests,
 				Message: fmt.Sprintf("image %s has no digest: what soaks may not be what ships",
 					cleantext.Line(image))})
 		}
-		for _, hook := range foreignHooks(files[render.ManifestsFile]) {
+		for _, hook := range foreignHooks(objects) {
 			faults = append(faults, warn(manifest.WrongValue, "%s is a hook that only Helm or Argo CD runs: cells "+
 				"that are clusters refuse it; a Job that runs once has the annotation sluice/hook instead", cleantext.Line(hook)))
 		}
@@ -166,11 +168,23 @@ func Reason(err error, v releases.Version) error {
 	return errors.New(words.Clip(cleantext.Line(strings.Join(strings.Fields(text), " ")), maxShownError))
 }
 
-// foreignHooks returns the objects in manifests that are hooks of other programs, with the annotation that says so.
-func foreignHooks(manifests []byte) []string {
-	found := map[string]bool{}
-	documents := yaml.NewDecoder(strings.NewReader(string(manifests)))
+// decodeObjects returns the objects in manifests, which the renderer wrote. What is read of them is decoded one by one:
+// an object of an odd form hides none that comes after it.
+func decodeObjects(manifests []byte) (objects []*yaml.Node) {
+	documents := yaml.NewDecoder(bytes.NewReader(manifests))
 	for {
+		node := new(yaml.Node)
+		if documents.Decode(node) != nil {
+			return objects
+		}
+		objects = append(objects, node)
+	}
+}
+
+// foreignHooks returns the objects that are hooks of other programs, with the annotation that says so.
+func foreignHooks(objects []*yaml.Node) []string {
+	found := map[string]bool{}
+	for _, object := range objects {
 		var doc struct {
 			Kind     string `yaml:"kind"`
 			Metadata struct {
@@ -178,27 +192,21 @@ func foreignHooks(manifests []byte) []string {
 				Annotations map[string]string `yaml:"annotations"`
 			} `yaml:"metadata"`
 		}
-		if documents.Decode(&doc) != nil {
-			return slices.Sorted(maps.Keys(found)) // the end: the renderer wrote the text
-		}
+		_ = object.Decode(&doc) // of an object of an odd form, the rest is read
 		if name := releases.ForeignHook(doc.Metadata.Annotations); name != "" {
 			found[fmt.Sprintf("%s %s (%s)", doc.Kind, doc.Metadata.Name, name)] = true
 		}
 	}
+	return slices.Sorted(maps.Keys(found))
 }
 
-// movingImages returns the images in manifests that are named without a digest, each once: those of containers,
-// wherever they are, and of volumes.
-func movingImages(manifests []byte) []string {
+// movingImages returns the images that objects name without a digest, each once: those of containers, wherever they
+// are, and of volumes.
+func movingImages(objects []*yaml.Node) []string {
 	found := map[string]bool{}
-	documents := yaml.NewDecoder(strings.NewReader(string(manifests)))
-	for {
-		var node yaml.Node
-		if documents.Decode(&node) != nil {
-			break // the end: the renderer wrote the text
-		}
+	for _, object := range objects {
 		var doc map[string]any
-		_ = node.Decode(&doc) // of what is no object, nothing is read
+		_ = object.Decode(&doc) // of what is no object, nothing is read
 		if kind := doc["kind"]; kind != "ConfigMap" && kind != "Secret" && kind != "CustomResourceDefinition" {
 			findImages(doc, found)
 		}

@@ -16,16 +16,11 @@ import (
 // plainAnnotation, on a Secret, says that what it holds is none: a certificate, say.
 const plainAnnotation = "sluice/plain-secret"
 
-// plainSecrets returns the values of Secrets in manifests that anybody who has the release can read, as NAME: KEY:
+// plainSecrets returns the values of Secrets among objects that anybody who has the release can read, as NAME: KEY:
 // those that are neither encrypted by SOPS nor set by the cell's owner. texts are the owner's values, or stand-ins.
-func plainSecrets(manifests []byte, texts []string) []string {
+func plainSecrets(objects []*yaml.Node, texts []string) []string {
 	found := map[string]bool{}
-	documents := yaml.NewDecoder(strings.NewReader(string(manifests)))
-	for {
-		var node yaml.Node
-		if documents.Decode(&node) != nil {
-			break // the end: the renderer wrote the text
-		}
+	for _, object := range objects {
 		var doc struct {
 			APIVersion string `yaml:"apiVersion"`
 			Kind       string `yaml:"kind"`
@@ -36,7 +31,7 @@ func plainSecrets(manifests []byte, texts []string) []string {
 			Data       map[string]any `yaml:"data"`
 			StringData map[string]any `yaml:"stringData"`
 		}
-		_ = node.Decode(&doc) // of an object whose data are of another kind, the rest is read
+		_ = object.Decode(&doc) // of an object whose data are of another kind, the rest is read
 		if doc.APIVersion != "v1" || doc.Kind != "Secret" || doc.Metadata.Annotations[plainAnnotation] == "allowed" {
 			continue
 		}

@@ -61,7 +61,7 @@ spec: {data: [{secretKey: a}]}
 		"password": {Type: "string", Required: true, Owner: releases.OwnerCell},
 		"vendors":  {Type: "string", Default: "x"}, "empty": {Type: "string", Owner: releases.OwnerCell, Default: ""},
 	}}
-	got := plainSecrets([]byte(text), ownersTexts(r, map[string]any{"password": "stand-in"}))
+	got := plainSecrets(decodeObjects([]byte(text)), ownersTexts(r, map[string]any{"password": "stand-in"}))
 	want := []string{"owners: fixed", "plain: a", "plain: b", "plain: number", "plain: odd"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -63,9 +63,10 @@ func TestVariants(t *testing.T) {
 }
 
 func TestForeignHooks(t *testing.T) {
-	got := foreignHooks([]byte("kind: Job\nmetadata: {name: a, annotations: {helm.sh/hook: 'pre-upgrade'}}\n---\n" +
+	got := foreignHooks(decodeObjects([]byte("[no, object]\n---\nkind: Odd\nmetadata: [x]\n---\n" +
+		"kind: Job\nmetadata: {name: a, annotations: {helm.sh/hook: 'pre-upgrade'}}\n---\n" +
 		"kind: Job\nmetadata: {name: b, annotations: {sluice/hook: before}}\n---\n" +
-		"kind: Pod\nmetadata: {name: c, annotations: {argocd.argoproj.io/hook: Sync}}\n"))
+		"kind: Pod\nmetadata: {name: c, annotations: {argocd.argoproj.io/hook: Sync}}\n")))
 	if want := []string{"Job a (helm.sh/hook)", "Pod c (argocd.argoproj.io/hook)"}; !slices.Equal(got, want) {
 		t.Errorf("found %v, want %v", got, want)
 	}
@@ -74,7 +75,7 @@ func TestForeignHooks(t *testing.T) {
 // Images without a digest are found wherever containers are, in custom resources too; text that looks like them is not.
 func TestMovingImages(t *testing.T) {
 	digest := "@sha256:" + strings.Repeat("a", 64)
-	got := movingImages([]byte(`[no, object]
+	got := movingImages(decodeObjects([]byte(`[no, object]
 ---
 kind: Deployment
 spec: {template: {spec: {containers: [{image: a:1}, {image: a:1}, {image: "b` + digest + `"}], initContainers: [{image: c}]}}}
@@ -91,7 +92,7 @@ containers: [{image: h}]
 ---
 kind: CustomResourceDefinition
 spec: {containers: [{image: i}]}
-`))
+`)))
 	if diff := cmp.Diff([]string{"a:1", "c", "d:2", "e", "f:latest"}, got); diff != "" {
 		t.Error(diff)
 	}
