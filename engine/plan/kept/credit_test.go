@@ -2,6 +2,7 @@ package kept
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/sluice-cd/sluice/releases"
@@ -31,6 +32,10 @@ func TestR52CreditOfWhatCountsLater(t *testing.T) {
 		if got := fmt.Sprint(f.Authors, " ", f.Commits); got != want {
 			t.Errorf("%s: %s, want %s", version, got, want)
 		}
+	}
+	approval := s.credit(releases.FileChange{Path: "channels/a/approvals/1.0.0/ada.yaml"}, c, own, "since")
+	if !slices.Contains(approval.Authors, releases.Person{}) {
+		t.Errorf("an approval that nobody is known to have written is by %v", approval.Authors)
 	}
 	for range 3 * maxDropped {
 		s.drop(signed("releases/2.0.0", "ada"))

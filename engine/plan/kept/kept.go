@@ -131,12 +131,10 @@ func (s *State) addEnded(c releases.Change, kept map[string]Path, ended []string
 			s.keep(was, below, c)
 		}
 		own := map[string]releases.FileChange{}
-		files = slices.DeleteFunc(files, func(f releases.FileChange) bool {
-			if isBelow(f.Path, name) {
-				own[f.Path] = f
-			}
-			return isBelow(f.Path, name)
-		})
+		for _, f := range files {
+			own[f.Path] = f
+		}
+		files = slices.DeleteFunc(files, func(f releases.FileChange) bool { return isBelow(f.Path, name) })
 		for _, f := range d.files {
 			f.OldIn = origin(kept, f.Path, c.Parent)
 			files = append(files, s.credit(f, c, own, kept[name].Since))
@@ -156,11 +154,12 @@ func (s *State) credit(f releases.FileChange, c releases.Change, own map[string]
 	f.Key = mine.Key
 	f.Authors = append(slices.Clip(earlier.Authors), mine.Authors...)
 	f.Commits = append(slices.Clip(earlier.Commits), mine.Commits...)
-	if !inC && !dropped {
-		f.Authors = []releases.Person{c.Author, c.Committer}
-		if path.Dir(f.Path) == releases.Dir {
-			f.Commits = []releases.SignedCommit{{Commit: since}}
-		}
+	switch {
+	case inC || dropped:
+	case path.Dir(f.Path) == releases.Dir:
+		f.Authors, f.Commits = []releases.Person{c.Author, c.Committer}, []releases.SignedCommit{{Commit: since}}
+	default: // whoever made c did not write it: an approval, say, is not theirs
+		f.Authors = []releases.Person{c.Author, c.Committer, {}}
 	}
 	return f
 }
@@ -175,14 +174,13 @@ func (s *State) drop(f releases.FileChange) {
 	if len(d.Commits)+len(f.Commits) > maxDropped {
 		f.Commits = []releases.SignedCommit{{Commit: f.Commits[len(f.Commits)-1].Commit}}
 	}
-	d.Authors, d.Commits = append(slices.Clip(d.Authors), f.Authors...), append(slices.Clip(d.Commits), f.Commits...)
-	if n := len(d.Authors) - maxDropped; n > 0 {
-		d.Authors = d.Authors[n:]
-	}
-	if n := len(d.Commits) - maxDropped; n > 0 {
-		d.Commits = d.Commits[n:]
-	}
+	d.Authors, d.Commits = appendDropped(d.Authors, f.Authors), appendDropped(d.Commits, f.Commits)
 	s.Dropped[f.Path] = d
+}
+
+func appendDropped[T any](all, more []T) []T {
+	all = append(slices.Clip(all), more...)
+	return all[max(0, len(all)-maxDropped):]
 }
 
 // keep lets a path that can't be read keep the value that it had before c; was are the paths that kept theirs until
