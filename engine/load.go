@@ -23,6 +23,7 @@ type Loader struct {
 	cache            *manifest.Cache
 	readErrors       uint64 // of Repo, when cache was empty
 	history          *plan.History
+	lost             *plan.History // that AuthorityAt read last; nil: none
 	last             *plan.Desired
 	uncachedCommits  int                // commits folded since the file was written
 	cacheFileCurrent bool               // the file was written or read
@@ -94,13 +95,19 @@ func (l *Loader) Load(ctx context.Context, tip string) (*plan.Desired, error) {
 func (l *Loader) AuthorityAt(ctx context.Context, commit string) (plan.Authority, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.lost != nil && l.lost.Tip == commit { // asked with each load, until a person accepts the loss
+		return l.lost.Authority, nil
+	}
 	changes, err := l.Repo.Changes(ctx, "", commit)
 	if err != nil {
 		return plan.Authority{}, fmt.Errorf("read history up to %s: %w", commit, err)
 	}
 	h := plan.NewHistory()
-	err = h.Advance(changes, l.Repo.FS, l.cache)
-	return h.Authority, err
+	if err := h.Advance(changes, l.Repo.FS, l.cache); err != nil {
+		return plan.Authority{}, err
+	}
+	l.lost = h
+	return h.Authority, nil
 }
 
 // CopyHistory returns a copy of the history up to the commit that was loaded last; before that, ErrNotReady.
