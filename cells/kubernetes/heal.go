@@ -223,21 +223,11 @@ func (t *Target) removeOnce(ctx context.Context, all []*entry, asked map[*entry]
 // removeOne removes one object, if it is the one that the inventory means. isGone reports that there is nothing left of
 // it.
 func (t *Target) removeOne(ctx context.Context, e *entry, asked bool) (isGone bool, err error) {
-	found, err := t.cluster.find(ctx, e.groupKind(), e.Version)
-	if isNotServed(err) { // of another version, after an upgrade of the cluster
-		found, err = t.cluster.find(ctx, e.groupKind(), "")
-	}
-	if isNotServed(err) {
-		return true, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	live, err := t.cluster.get(ctx, found, e.id)
+	found, live, err := t.findLive(ctx, e)
 	switch {
 	case err != nil:
 		return false, err
-	case live == nil || !e.means(live, t.options.Cell):
+	case live == nil:
 		return true, nil
 	case live.GetAnnotations()[pruneAnnotation] == "disabled":
 		e.Kept = "its annotation " + pruneAnnotation + " says so"
@@ -253,6 +243,24 @@ func (t *Target) removeOne(ctx context.Context, e *entry, asked bool) (isGone bo
 	}
 	e.Held = whyHeld(live)
 	return false, nil
+}
+
+// findLive returns the object that an entry means, as it is in the cluster; nil: it is gone.
+func (t *Target) findLive(ctx context.Context, e *entry) (found resource, live *unstructured.Unstructured, err error) {
+	found, err = t.cluster.find(ctx, e.groupKind(), e.Version)
+	if isNotServed(err) { // of another version, after an upgrade of the cluster
+		found, err = t.cluster.find(ctx, e.groupKind(), "")
+	}
+	if isNotServed(err) {
+		return found, nil, nil
+	}
+	if err == nil {
+		live, err = t.cluster.get(ctx, found, e.id)
+	}
+	if err != nil || live == nil || !e.means(live, t.options.Cell) {
+		return found, nil, err
+	}
+	return found, live, nil
 }
 
 // whyHeld says what the deletion of an object waits for.

@@ -86,7 +86,12 @@ func (u *run) hook(ctx context.Context, o object) error {
 	case context.Cause(ctx) != nil:
 		return context.Cause(ctx)
 	}
-	if err := u.target.endHook(ctx, u.target.inventory.byID[o.id]); err != nil {
+	e := u.target.inventory.byID[o.id]
+	found, live, err := u.target.findHook(ctx, e)
+	if err == nil && live != nil {
+		err = u.target.endHook(ctx, e, found, live)
+	}
+	if err != nil {
 		return err
 	}
 	why := fmt.Sprintf("hook %s is not done within %s, and was deleted: %s", o.id, limit, last.why)
@@ -130,15 +135,12 @@ func (u *run) awaitHook(ctx context.Context, o object) (last assessment, err err
 
 // endHook deletes the Job of a hook, which is gone once its pods are. Nothing that must not meet it is applied before:
 // see endFormerHooks.
-func (t *Target) endHook(ctx context.Context, e *entry) error {
-	found, live, err := t.findHook(ctx, e)
-	if err == nil && live != nil {
-		err = t.cluster.delete(ctx, found, e.id, live.GetUID(), metav1.DeletePropagationForeground)
-		if err != nil {
-			err = unavailable("end hook "+e.String(), err)
-		}
+func (t *Target) endHook(ctx context.Context, e *entry, found resource, live *unstructured.Unstructured) error {
+	err := t.cluster.delete(ctx, found, e.id, live.GetUID(), metav1.DeletePropagationForeground)
+	if err != nil {
+		return unavailable("end hook "+e.String(), err)
 	}
-	return err
+	return nil
 }
 
 // endFormerHooks ends the hooks that another release left running, because it took too long, was superseded or
@@ -151,7 +153,7 @@ func (t *Target) endFormerHooks(ctx context.Context) error {
 			continue
 		}
 		for asked := false; ; asked = true {
-			_, live, err := t.findHook(ctx, e)
+			found, live, err := t.findHook(ctx, e)
 			if err != nil {
 				return err
 			}
@@ -159,7 +161,7 @@ func (t *Target) endFormerHooks(ctx context.Context) error {
 				break
 			}
 			if !asked {
-				if err := t.endHook(ctx, e); err != nil {
+				if err := t.endHook(ctx, e, found, live); err != nil {
 					return err
 				}
 			}
@@ -180,16 +182,9 @@ func isDone(live *unstructured.Unstructured) bool {
 
 // findHook returns the Job of a hook; nil: it is gone.
 func (t *Target) findHook(ctx context.Context, e *entry) (resource, *unstructured.Unstructured, error) {
-	found, err := t.cluster.find(ctx, e.groupKind(), e.Version)
-	var live *unstructured.Unstructured
-	if err == nil {
-		live, err = t.cluster.get(ctx, found, e.id)
-	}
+	found, live, err := t.findLive(ctx, e)
 	if err != nil {
-		return found, nil, interrupted(ctx, unavailable("look at hook "+e.String(), err))
+		err = interrupted(ctx, unavailable("look at hook "+e.String(), err))
 	}
-	if live == nil || !e.means(live, t.options.Cell) {
-		return found, nil, nil
-	}
-	return found, live, nil
+	return found, live, err
 }
