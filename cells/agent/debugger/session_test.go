@@ -329,7 +329,7 @@ func (f *fixture) moveToSmallDisk(t *testing.T) {
 	t.Helper()
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=256k"); err != nil {
-		t.Skip("no disk can be mounted here: ", err)
+		t.Fatal("no disk can be mounted here: ", err)
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
 	if err := os.CopyFS(dir, os.DirFS(f.stateDir)); err != nil {
