@@ -141,15 +141,13 @@ func (h *history) inForce(open func(commit string) (fs.FS, error)) func(commit s
 // foldCommit folds a commit's height and its trailers.
 func (h *history) foldCommit(c releases.Change) {
 	height := h.heights[h.tip()] + 1
-	accepts := c.Accepts
-	if !h.authority.IsOwner(c.Key) { // where there are owners, they accept losses
-		accepts = nil
-	}
-	for _, value := range accepts {
-		lost, lifted, _ := strings.Cut(value, " ")
-		h.acknowledged[lost] = true
-		if n, err := strconv.ParseInt(strings.TrimSpace(lifted), 10, 64); err == nil && n < maxHeight {
-			height = max(height, n+1)
+	if h.authority.IsOwner(c.Key) { // where there are owners, they accept losses
+		for _, value := range c.Accepts {
+			lost, lifted, _ := strings.Cut(value, " ")
+			h.acknowledged[lost] = true
+			if n, err := strconv.ParseInt(strings.TrimSpace(lifted), 10, 64); err == nil && n < maxHeight {
+				height = max(height, n+1)
+			}
 		}
 	}
 	for _, id := range releases.Trailers(c.Message, killTrailer) {

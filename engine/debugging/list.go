@@ -22,12 +22,8 @@ type Entry struct {
 
 // List returns the requests of a cell, the oldest first; empty: of all cells.
 func (k *Keeper) List(ctx context.Context, cell string) ([]Entry, error) {
-	prefix := ""
-	if cell != "" {
-		prefix = key(cell, "")
-	}
 	var all []Entry
-	for r, err := range records.All(ctx, k.records, Kind, records.Page{Prefix: prefix}) {
+	for r, err := range records.All(ctx, k.records, Kind, records.Page{Prefix: prefixOf(cell)}) {
 		if err != nil {
 			return nil, fmt.Errorf("read requests for debug access: %w", err)
 		}
@@ -41,11 +37,7 @@ func (k *Keeper) List(ctx context.Context, cell string) ([]Entry, error) {
 
 // ListPage returns a page of List, by cell and ID, and what comes after it; empty: nothing.
 func (k *Keeper) ListPage(ctx context.Context, cell, after string) (page []Entry, next string, err error) {
-	prefix := ""
-	if cell != "" {
-		prefix = key(cell, "")
-	}
-	found, err := k.records.List(ctx, Kind, records.Page{Prefix: prefix, After: after})
+	found, err := k.records.List(ctx, Kind, records.Page{Prefix: prefixOf(cell), After: after})
 	if err != nil {
 		return nil, "", fmt.Errorf("read requests for debug access: %w", err)
 	}
@@ -58,6 +50,14 @@ func (k *Keeper) ListPage(ctx context.Context, cell, after string) (page []Entry
 		next = found[len(found)-1].Key
 	}
 	return page, next, nil
+}
+
+// prefixOf begins the keys of a cell's requests; of all requests, without a cell.
+func prefixOf(cell string) string {
+	if cell == "" {
+		return ""
+	}
+	return key(cell, "")
 }
 
 // parse opens a request that is kept. Its signature is verified once: what is kept never changes, and is read often.

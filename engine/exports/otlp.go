@@ -98,8 +98,7 @@ func (o *OTLP) Send(ctx context.Context, cell string, lines []telemetry.Line) er
 	if err != nil {
 		return err
 	}
-	sum := sha256.Sum256(first)
-	if !o.hasHalf(cell, sum) {
+	if !o.hasHalf(cell, first) {
 		if err := o.post(ctx, cell, "/v1/metrics", first); err != nil {
 			return err
 		}
@@ -108,16 +107,16 @@ func (o *OTLP) Send(ctx context.Context, cell string, lines []telemetry.Line) er
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if delete(o.half, cell); err != nil {
-		o.half[cell] = sum
+		o.half[cell] = sha256.Sum256(first)
 	}
 	return err
 }
 
-func (o *OTLP) hasHalf(cell string, sum [sha256.Size]byte) bool {
+func (o *OTLP) hasHalf(cell string, metrics []byte) bool {
 	o.mu.Lock()
-	defer o.mu.Unlock()
 	has, ok := o.half[cell]
-	return ok && has == sum
+	o.mu.Unlock()
+	return ok && has == sha256.Sum256(metrics)
 }
 
 func (o *OTLP) post(ctx context.Context, cell, path string, body []byte) error {

@@ -188,15 +188,13 @@ func (w *Window) Judge(now time.Time) (open bool, why string, until time.Time) {
 			return false, wrong[0].Reason, time.Time{}
 		}
 	}
-	reach := c.latestWallTime(now)
-	if o, ok := c.latestOpening(reach); ok && now.Before(o.at.Add(c.span)) {
-		return true, "", c.closingTime(o)
+	since, opens := c.opensAt(now)
+	switch {
+	case since != nil:
+		return true, "", c.closingTime(*since)
+	case opens.IsZero():
+		return false, "never opens", opens
 	}
-	shown, ok := c.nextOpening(reach)
-	if !ok {
-		return false, "never opens", time.Time{}
-	}
-	opens := c.instantOf(shown)
 	return false, "opens " + opens.Format("Mon 15:04") + " " + c.zone.String(), opens
 }
 
@@ -208,14 +206,21 @@ func (w *Window) next(now time.Time) time.Time {
 			return time.Time{}
 		}
 	}
+	_, opens := c.opensAt(now)
+	return opens
+}
+
+// opensAt returns the first instant from now on at which the window is open; zero: never. If that is now, since is the
+// opening that lasts.
+func (c *compiled) opensAt(now time.Time) (since *opening, opens time.Time) {
 	reach := c.latestWallTime(now)
 	if o, ok := c.latestOpening(reach); ok && now.Before(o.at.Add(c.span)) {
-		return now
+		return &o, now
 	}
 	if shown, ok := c.nextOpening(reach); ok {
-		return c.instantOf(shown)
+		return nil, c.instantOf(shown)
 	}
-	return time.Time{}
+	return nil, time.Time{}
 }
 
 // closingTime returns the end of the open time that begins at o; zero: never, or after maxLookahead.

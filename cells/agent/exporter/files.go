@@ -333,14 +333,26 @@ type collected struct {
 // List returns what waits in a state folder, the oldest first.
 func List(stateDir string) ([]File, error) {
 	f := folderOf(stateDir)
-	// Before the files, of which one may be sent meanwhile. What can't be read names none: the agent puts it aside.
-	p, _ := loadJSON[position](f, positionFile, maxRecord)
+	offered := f.offered() // before the files, of which one may be sent meanwhile
 	all, err := f.files()
 	all = slices.DeleteFunc(all, func(f File) bool { return f.gone })
-	for i := range all {
-		all[i].MayHaveLeft = p.Offered != nil && p.Offered.File == all[i].Name
-	}
+	markOffered(all, offered)
 	return all, err
+}
+
+// offered returns the name of the file that was being sent last; empty: none. A position that can't be read names none:
+// the agent puts it aside.
+func (f folder) offered() string {
+	if p, err := loadJSON[position](f, positionFile, maxRecord); err == nil && p.Offered != nil {
+		return p.Offered.File
+	}
+	return ""
+}
+
+func markOffered(all []File, name string) {
+	for i := range all {
+		all[i].MayHaveLeft = all[i].MayHaveLeft || all[i].Name == name
+	}
 }
 
 // DroppedMetric counts what was kept back. It leaves with whatever the owner agreed to.
@@ -384,12 +396,7 @@ func Drop(stateDir string, names ...string) ([]File, error) {
 	if len(all) == 0 {
 		return nil, nil
 	}
-	// The agent may have begun to send one meanwhile.
-	if p, err := loadJSON[position](folderOf(stateDir), positionFile, maxRecord); err == nil && p.Offered != nil {
-		for i := range all {
-			all[i].MayHaveLeft = all[i].MayHaveLeft || p.Offered.File == all[i].Name
-		}
-	}
+	markOffered(all, folderOf(stateDir).offered()) // the agent may have begun to send one meanwhile
 	return all, disk.SyncDir(string(folderOf(stateDir)))
 }
 

@@ -1,7 +1,6 @@
 package flagcmd
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -132,8 +131,8 @@ func readRule(a *cli.App, file string) (map[string]any, error) {
 	var node yaml.Node
 	if len(data) > maxRuleBytes {
 		err = fmt.Errorf("it is larger than %d bytes", maxRuleBytes)
-	} else {
-		err = errors.Join(yaml.Unmarshal(data, &rule), yaml.Unmarshal(data, &node))
+	} else if err = yaml.Unmarshal(data, &node); err == nil && !node.IsZero() {
+		err = node.Decode(&rule)
 	}
 	if rounded := roundedNumber(&node); err == nil && rounded != "" {
 		return nil, cli.Fail(fmt.Errorf("read --targeting-file %s: cells would round %s", file, rounded),
