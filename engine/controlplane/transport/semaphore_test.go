@@ -66,6 +66,11 @@ func TestUnansweredHandshakesHoldNewOnes(t *testing.T) {
 			waiting[i] = begin()
 			waiting[i].awaitPeer()
 		}
+		state := func() (free, unanswered int) {
+			all.mu.Lock() // timers write
+			defer all.mu.Unlock()
+			return all.free, all.unanswered
+		}
 		started, begun := 0, time.Now()
 		for range 2 {
 			go func() {
@@ -76,7 +81,7 @@ func TestUnansweredHandshakesHoldNewOnes(t *testing.T) {
 			}()
 		}
 		synctest.Wait()
-		if started != 0 || all.free != 1 {
+		if free, _ := state(); started != 0 || free != 1 {
 			t.Errorf("%d started though %d wait for their peers", started, maxUnanswered)
 		}
 		waiting[0].heardPeer()
@@ -87,19 +92,19 @@ func TestUnansweredHandshakesHoldNewOnes(t *testing.T) {
 		waiting[0].awaitPeer()
 		go all.acquire(false)
 		synctest.Wait()
-		if all.free != 1 {
+		if free, _ := state(); free != 1 {
 			t.Error("one started though all wait for their peers")
 		}
 		time.Sleep(answerPatience)
 		synctest.Wait()
-		if all.free != 0 || all.unanswered != 0 {
-			t.Errorf("%d are waited for after %s", all.unanswered, answerPatience)
+		if free, unanswered := state(); free != 0 || unanswered != 0 {
+			t.Errorf("%d are waited for after %s", unanswered, answerPatience)
 		}
 		for _, one := range waiting {
 			one.heardPeer()
 		}
-		if all.unanswered != 0 {
-			t.Errorf("%d are waited for in the end", all.unanswered)
+		if _, unanswered := state(); unanswered != 0 {
+			t.Errorf("%d are waited for in the end", unanswered)
 		}
 	})
 }
