@@ -93,8 +93,14 @@ func TestIdentical(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := other.AppendJSON([]byte("x")); err != nil || string(got) != "x"+string(want) {
-			t.Errorf("got  %s (%v)\nwant %s", got, err, want)
+		values, err := other.MarshalValues()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, known := range [][]byte{nil, values} {
+			if got, err := other.AppendJSON([]byte("x"), known); err != nil || string(got) != "x"+string(want) {
+				t.Errorf("got  %s (%v)\nwant %s", got, err, want)
+			}
 		}
 	}
 	for name, v := range map[string]any{"a": 1, "b": "2", "c": map[string]any{}, "n": json.Number("16")} {

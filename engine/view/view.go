@@ -113,81 +113,91 @@ func (v *View) Key(name string) (k Key, ok bool) {
 	return k, ok
 }
 
-// fillKey fills in k, which must be zero, and returns the verdict that holds the cell.
-func (v *View) fillKey(name string, k *Key) (held *channels.Verdict, ok bool) {
+// subject is what a View has about one cell, looked up once.
+type subject struct {
+	cell       *plan.Cell
+	assignment *cells.Assignment // as last granted; nil: none
+	held       *channels.Verdict // that keeps the cell from its channel's head; nil: none does
+	flags      *cells.Flags      // without labels; nil: none
+}
+
+// fillKey fills in k, which must be zero.
+func (v *View) fillKey(name string, k *Key) (s subject, ok bool) {
 	cell := v.Desired.Cells[name]
 	if cell == nil {
-		return nil, false
+		return s, false
 	}
-	a := v.Observed.Cells[name].Last()
+	state := v.Observed.Cells[name]
+	s.cell, s.assignment, s.flags = cell, state.Last(), v.Flags.forCell(name)
+	a := s.assignment
 	if a != nil {
 		k.Assignment = AssignmentKey{
 			Channel: a.Channel, Release: a.Release, Profile: a.Profile, Revision: a.Revision, Digest: a.Digest,
 			Epoch: a.Epoch, Sequence: a.Sequence, Forward: a.ForwardOnly, Retry: a.Retry,
 		}
 	}
-	if c := v.Desired.Channels[cell.Channel]; c != nil && c.Effective != nil {
+	c := v.Desired.Channels[cell.Channel]
+	if c != nil && c.Effective != nil {
 		if e := c.Effective; v.Observed.Diverged == nil { // else the cell keeps the head that it knows (fault 6)
 			k.Head = cells.Head{Channel: c.Name, Release: e.Release, Digest: e.Digest, Sequence: e.Sequence}
 		}
 		if !isCurrent(a, cell, c.Effective) {
-			if held = v.blockingVerdict(cell, c); held != nil {
-				k.Hold = HoldKey{Gate: held.Gate, Until: roundUpToMinutes(held.Until)}
+			if s.held = v.blockingVerdict(cell, c); s.held != nil {
+				k.Hold = HoldKey{Gate: s.held.Gate, Until: roundUpToMinutes(s.held.Until)}
 			}
 		}
 	}
 	k.Texts, k.Debug = cell.TextsHash, v.Debug[name]
-	if c := v.Desired.Channels[cell.Channel]; c != nil && c.Valid != nil {
+	if c != nil && c.Valid != nil {
 		k.Maintenance = c.Valid.Maintenance
 	}
 	if k.Rotate = cell.Identity.Rotate; len(v.Observed.Registered) > 0 {
 		k.Rotate = v.Identity(name).Rotate
 	}
 	if cell.Found != nil && cell.Found.Infrastructure != nil {
-		if is := v.Desired.Standing(cell, v.Observed.Cells[name], v.Plan.Now); is.OutOfSupport {
+		if is := v.Desired.Standing(cell, state, v.Plan.Now); is.OutOfSupport {
 			k.Overdue = int64(is.Number)
 		} else if !is.Due.IsZero() {
 			k.Update, k.Due = int64(is.Number), roundUpToMinutes(is.Due)
 		}
 	}
-	if flags := v.Flags.forCell(name); flags != nil {
-		k.Flags = FlagsKey{Bundle: flags.Bundle.Digest, Orders: flags.Orders.Digest, Labels: cell.LabelsHash}
+	if s.flags != nil {
+		k.Flags = FlagsKey{Bundle: s.flags.Bundle.Digest, Orders: s.flags.Orders.Digest, Labels: cell.LabelsHash}
 	}
-	return held, true
+	return s, true
 }
 
 // Cell returns the answer to a cell that requests what is desired of it, with its ETag, which changes exactly when the
 // cell's Key does (R31). ok is false if the repository has no such cell.
 func (v *View) Cell(name string) (d cells.Desired, etag string, ok bool) {
 	var k Key
-	held, ok := v.fillKey(name, &k)
+	s, ok := v.fillKey(name, &k)
 	if !ok {
 		return d, "", false
 	}
-	return v.answer(name, &k, held), k.etag(name), true
+	return v.answer(&s, &k), k.etag(name), true
 }
 
-// CellUnlike is Cell, and sets known to the cell's Key. An answer by the key that known holds already is not made: then
-// d is nil.
-func (v *View) CellUnlike(known *Key, name string) (d *cells.Desired, etag string, ok bool) {
+// CellUnlike is Cell, and sets known to the cell's Key. It leaves d as it is, and returns no ETag, if that key was
+// known.
+func (v *View) CellUnlike(known *Key, name string, d *cells.Desired) (etag string, ok bool) {
 	var k Key
-	held, ok := v.fillKey(name, &k)
+	s, ok := v.fillKey(name, &k)
 	if !ok || k == *known {
-		return nil, "", ok
+		return "", ok
 	}
-	*known = k
-	answer := v.answer(name, &k, held)
-	return &answer, k.etag(name), true
+	*known, *d = k, v.answer(&s, &k)
+	return k.etag(name), true
 }
 
-// answer returns the answer by a key. held is the verdict that fillKey returned with it.
-func (v *View) answer(name string, k *Key, held *channels.Verdict) cells.Desired {
-	d := cells.Desired{Cell: name, Assignment: v.Observed.Cells[name].Last()}
+// answer returns the answer by a key. s is what fillKey returned with it.
+func (v *View) answer(s *subject, k *Key) cells.Desired {
+	d := cells.Desired{Cell: s.cell.Name, Assignment: s.assignment}
 	if k.Head != (cells.Head{}) {
 		d.Head = v.sealedHead(k.Head)
 	}
-	if held != nil {
-		d.Hold = &cells.Hold{Gate: held.Gate, Reason: stableReason(held)}
+	if s.held != nil {
+		d.Hold = &cells.Hold{Gate: s.held.Gate, Reason: stableReason(s.held)}
 		if k.Hold.Until != 0 {
 			d.Hold.Until = time.Unix(k.Hold.Until*60, 0).UTC()
 		}
@@ -205,11 +215,11 @@ func (v *View) answer(name string, k *Key, held *channels.Verdict) cells.Desired
 				words.FormatTime(time.Unix(k.Due*60, 0)))})
 	}
 	if k.Maintenance != (maintenance.Policy{}) || k.Texts != "" {
-		d.Maintenance = &cells.Maintenance{Policy: k.Maintenance, Texts: v.Desired.Cells[name].Texts}
+		d.Maintenance = &cells.Maintenance{Policy: k.Maintenance, Texts: s.cell.Texts}
 	}
-	if flags := v.Flags.forCell(name); flags != nil {
-		own := *flags
-		own.Labels = v.Desired.Cells[name].Labels
+	if s.flags != nil {
+		own := *s.flags
+		own.Labels = s.cell.Labels
 		d.Flags = &own
 	}
 	d.Debug = k.Debug
@@ -250,7 +260,8 @@ func (k Key) etag(name string) string {
 	}
 	b = strconv.AppendBool(strconv.AppendBool(b, k.Assignment.Forward), k.Rotate)
 	sum := sha256.Sum256(b)
-	return `"` + hex.EncodeToString(sum[:12]) + `"`
+	text := append(hex.AppendEncode(append(b[:0], '"'), sum[:12]), '"')
+	return string(text)
 }
 
 // roundUpToMinutes returns t in Unix minutes, rounded up, so that answers do not change every second.
@@ -279,8 +290,8 @@ func stableReason(v *channels.Verdict) string {
 // such cell.
 func (v *View) Held(name string) *channels.Verdict {
 	var k Key
-	held, _ := v.fillKey(name, &k)
-	return held
+	s, _ := v.fillKey(name, &k)
+	return s.held
 }
 
 // Identity returns a cell's identity: git's, or that of a newer registration.
@@ -332,7 +343,7 @@ func (v *View) blockingVerdict(cell *plan.Cell, c *plan.Channel) *channels.Verdi
 }
 
 func (v *View) indexHolds() {
-	v.holds = holds{map[string]*channels.Verdict{}, map[string]*channels.Verdict{}}
+	v.holds = holds{map[string]*channels.Verdict{}, make(map[string]*channels.Verdict, len(v.Plan.Blocked))}
 	for i := range v.Plan.Blocked {
 		b := &v.Plan.Blocked[i]
 		c := v.Desired.Channels[b.Channel]

@@ -161,7 +161,7 @@ func (s *planeStub) makeView(n int64) *view.View {
 			Name: name, Channel: channelName, Epoch: 1, Sequence: n - 1, Release: before, Digest: digest,
 			State: cells.StateHealthy, LastReport: now,
 			Granted: &cells.Assignment{Channel: channelName, Epoch: 1, Sequence: n - 1, Release: before, Digest: digest,
-				Values: map[string]any{"domain": name + ".example.com", "replicas": 3}},
+				Values: map[string]any{"domain": name + ".example.com", "replicas": 3}, Revision: "r1"},
 		}
 		p.Blocked = append(p.Blocked, channels.Verdict{Channel: channelName, Cell: name, Release: head.Release,
 			Gate: "wave", Reason: "wave 2 opens when all cells of wave 1 are healthy for 2h"})

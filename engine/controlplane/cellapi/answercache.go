@@ -61,7 +61,7 @@ type cellEntry struct {
 // each answer once.
 type answerTag struct {
 	etag   string
-	header []string // etag as a header value
+	header [1]string // etag as a header value
 }
 
 func newAnswerCache(v api.Views) *answerCache {
@@ -119,16 +119,16 @@ func (snap *snapshot) tagFor(e *cellEntry) *answerTag {
 	if e.generation.Load() >= snap.generation { // before tag, which is written first
 		return e.tag.Load()
 	}
-	tag, _ := snap.refreshEntry(e)
+	tag, _ := snap.refreshEntry(e, new(cells.Desired))
 	return tag
 }
 
-// refreshEntry compares a cell's answer with snap's view. It returns the new answer as fresh if the answer changed.
-func (snap *snapshot) refreshEntry(e *cellEntry) (tag *answerTag, fresh *cells.Desired) {
+// refreshEntry compares a cell's answer with snap's view. If the answer changed, fresh is true, and answer the new one.
+func (snap *snapshot) refreshEntry(e *cellEntry, answer *cells.Desired) (tag *answerTag, fresh bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.generation.Load() >= snap.generation {
-		return e.tag.Load(), nil
+		return e.tag.Load(), false
 	}
 	var etag string
 	ok := false
@@ -136,14 +136,15 @@ func (snap *snapshot) refreshEntry(e *cellEntry) (tag *answerTag, fresh *cells.D
 		if e.tag.Load() == nil { // whatever the key is, there is no answer by it
 			e.key = noKey()
 		}
-		fresh, etag, ok = snap.view.CellUnlike(&e.key, e.name)
+		etag, ok = snap.view.CellUnlike(&e.key, e.name, answer)
 	}
 	switch {
 	case !ok:
 		e.tag.Store(nil)
-	case fresh != nil:
-		e.tag.Store(&answerTag{etag: etag, header: []string{etag}})
-		if f := fresh.Flags; f != nil && f.Bundle.Digest != e.recentBundles[0] {
+	case etag != "":
+		fresh = true
+		e.tag.Store(&answerTag{etag: etag, header: [1]string{etag}})
+		if f := answer.Flags; f != nil && f.Bundle.Digest != e.recentBundles[0] {
 			e.recentBundles = [2]releases.Digest{f.Bundle.Digest, e.recentBundles[0]}
 		}
 	}

@@ -127,7 +127,7 @@ func (d *desiredHandlers) respond(w http.ResponseWriter, e *cellEntry, known str
 	}
 	h["Cache-Control"] = d.headers.private
 	if tag != nil && api.MatchesETag(known, tag.etag) {
-		h["Etag"] = tag.header
+		h["Etag"] = tag.header[:]
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}

@@ -24,6 +24,7 @@ type restOfDesired struct {
 type assignmentJSON struct {
 	assignment *cells.Assignment
 	json       []byte
+	values     []byte // the part of it that stays while the Revision does; nil: there are none
 }
 
 // encodeAnswer returns the cell's answer under snap as JSON with a final newline.
@@ -103,14 +104,24 @@ func (e *cellEntry) marshalAssignment(a *cells.Assignment) ([]byte, error) {
 	if a == nil {
 		return nil, nil
 	}
-	if known := e.assignment.Load(); known != nil && known.assignment == a {
+	known := e.assignment.Load()
+	if known != nil && known.assignment == a {
 		return known.json, nil
 	}
-	text, err := a.AppendJSON(make([]byte, 0, 512))
-	if err == nil {
-		e.assignment.Store(&assignmentJSON{a, text})
+	next := &assignmentJSON{assignment: a}
+	var err error
+	if known != nil && a.Revision != "" && known.assignment.Revision == a.Revision {
+		next.values = known.values
+	} else if len(a.Values) > 0 {
+		next.values, err = a.MarshalValues()
 	}
-	return text, err
+	if err == nil {
+		next.json, err = a.AppendJSON(make([]byte, 0, 320+len(next.values)), next.values)
+	}
+	if err == nil {
+		e.assignment.Store(next)
+	}
+	return next.json, err
 }
 
 // appendFlags appends f as JSON. Bundle and orders are encoded once for all cells.

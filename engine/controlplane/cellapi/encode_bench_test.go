@@ -34,7 +34,7 @@ func rolloutView(n, number int) *view.View {
 		v.Desired.Cells[cell.Name] = cell
 		v.Observed.Cells[cell.Name] = &plan.CellState{Name: cell.Name, Granted: &cells.Assignment{Channel: "fleet",
 			Epoch: 1, Sequence: int64(number - 1), Release: runs, Digest: digest,
-			Values: map[string]any{"domain": cell.Name + ".example.com", "replicas": 3}}}
+			Values: map[string]any{"domain": cell.Name + ".example.com", "replicas": 3}, Revision: "r1"}}
 		v.Plan.Blocked = append(v.Plan.Blocked, channels.Verdict{Channel: "fleet", Cell: cell.Name,
 			Release: head.Release, Gate: "wave", Reason: "wave 2 opens later"})
 	}
@@ -50,13 +50,13 @@ func BenchmarkTellCells(b *testing.B) {
 		entries = append(entries, &cellEntry{name: name, hash: hashName(name)})
 	}
 	b.ReportAllocs()
-	var event []byte
+	var made event
 	for generation := uint64(1); b.Loop(); generation++ {
 		snap := &snapshot{view: views[generation%2], generation: generation, shared: newSharedParts()}
 		for _, e := range entries {
-			tag, fresh := snap.refreshEntry(e)
+			tag, _ := snap.refreshEntry(e, &made.answer)
 			var err error
-			if event, err = snap.appendEvent(event[:0], e, fresh, tag.etag); err != nil {
+			if made.text, err = snap.appendEvent(made.text[:0], e, &made.answer, tag.etag); err != nil {
 				b.Fatal(err)
 			}
 		}

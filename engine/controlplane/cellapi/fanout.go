@@ -3,7 +3,6 @@ package cellapi
 import (
 	"context"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -26,7 +25,7 @@ type fanout struct {
 	shutdown   api.Shutdown
 	clockStart time.Time
 	shards     []*shard
-	buffers    sync.Pool // of *eventBuffer
+	events     sync.Pool // of *event
 }
 
 // subscriber is a stream or a long poll of a cell. Its methods are called by one goroutine at a time and never block.
@@ -41,8 +40,9 @@ type shard struct {
 	fanout *fanout
 	wake   wake.Signal // wakes the goroutine
 
-	mu          sync.Mutex // guards what follows
-	subscribers map[subscriber]struct{}
+	mu          sync.Mutex         // guards what follows
+	subscribers []subscriber       // about in the order of their connections, as these lie in memory
+	positions   map[subscriber]int // in subscribers
 	running     bool
 }
 
@@ -56,9 +56,9 @@ const (
 func newFanout(answers *answerCache, a *auth.Auth, m *metrics.Metrics, shutdown api.Shutdown) *fanout {
 	f := &fanout{answers: answers, auth: a, metrics: m, shutdown: shutdown, clockStart: time.Now(),
 		shards:  make([]*shard, max(2, min(runtime.GOMAXPROCS(0), 16))),
-		buffers: sync.Pool{New: func() any { return new(eventBuffer) }}}
+		events: sync.Pool{New: func() any { return new(event) }}}
 	for i := range f.shards {
-		f.shards[i] = &shard{fanout: f, wake: wake.New(), subscribers: map[subscriber]struct{}{}}
+		f.shards[i] = &shard{fanout: f, wake: wake.New(), positions: map[subscriber]int{}}
 	}
 	return f
 }
@@ -70,7 +70,10 @@ func (f *fanout) subscribe(e *cellEntry, l subscriber) {
 	h := f.shardFor(e)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.subscribers[l] = struct{}{}
+	if _, ok := h.positions[l]; !ok {
+		h.positions[l] = len(h.subscribers)
+		h.subscribers = append(h.subscribers, l)
+	}
 	if !h.running {
 		h.running = true
 		go h.run()
@@ -80,7 +83,13 @@ func (f *fanout) subscribe(e *cellEntry, l subscriber) {
 func (f *fanout) unsubscribe(e *cellEntry, l subscriber) {
 	h := f.shardFor(e)
 	h.mu.Lock()
-	delete(h.subscribers, l)
+	if at, ok := h.positions[l]; ok { // the last takes its place
+		last := len(h.subscribers) - 1
+		moved := h.subscribers[last]
+		h.subscribers[at], h.subscribers[last] = moved, nil
+		h.subscribers, h.positions[moved] = h.subscribers[:last], at
+		delete(h.positions, l)
+	}
 	empty := len(h.subscribers) == 0
 	h.mu.Unlock()
 	if empty {
@@ -111,10 +120,7 @@ func (h *shard) listSubscribers(into []subscriber, last bool) []subscriber {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	clear(into)
-	into = into[:0]
-	for l := range h.subscribers {
-		into = append(into, l)
-	}
+	into = append(into[:0], h.subscribers...)
 	h.running = !last || len(into) > 0
 	return into
 }
@@ -162,7 +168,7 @@ func (h *shard) run() {
 // abortAll closes all subscribers at once.
 func (h *shard) abortAll() {
 	h.mu.Lock()
-	all := slices.Collect(maps.Keys(h.subscribers))
+	all := slices.Clone(h.subscribers)
 	h.mu.Unlock()
 	for _, l := range all {
 		l.closeWithRetry(heartbeatCheck)

@@ -147,7 +147,9 @@ func (l *stream) writeChange(snap *snapshot) string {
 	if l.closed || l.closing || snap.generation < l.generation || snap.view == nil {
 		return ""
 	}
-	tag, fresh := snap.refreshEntry(l.entry)
+	made := l.fanout.events.Get().(*event)
+	defer l.fanout.events.Put(made)
+	tag, fresh := snap.refreshEntry(l.entry, &made.answer)
 	switch {
 	case tag == nil:
 		return "removed"
@@ -157,35 +159,34 @@ func (l *stream) writeChange(snap *snapshot) string {
 		return ""
 	}
 	etag := tag.etag
-	if fresh == nil {
-		var answer cells.Desired
+	if !fresh {
 		var ok bool
-		if answer, etag, ok = snap.view.Cell(l.entry.name); !ok || etag == l.etag { // a newer view will notify
+		if made.answer, etag, ok = snap.view.Cell(l.entry.name); !ok || etag == l.etag { // a newer view will notify
 			return ""
 		}
-		fresh = &answer
 	}
-	snap.inlineBundle(fresh, l.bundle)
-	buffer := l.fanout.buffers.Get().(*eventBuffer)
-	defer l.fanout.buffers.Put(buffer)
-	event, err := snap.appendEvent(buffer.bytes[:0], l.entry, fresh, etag)
+	snap.inlineBundle(&made.answer, l.bundle)
+	text, err := snap.appendEvent(made.text[:0], l.entry, &made.answer, etag)
 	if err != nil { // values that came from YAML always encode
 		return ""
 	}
-	buffer.bytes = event
+	made.text = text
 	l.etag, l.generation = etag, snap.generation
-	if fresh.Flags != nil {
-		l.bundle = fresh.Flags.Bundle.Digest
+	if f := made.answer.Flags; f != nil {
+		l.bundle = f.Bundle.Digest
 	}
 	l.fanout.metrics.Events.Inc()
-	if err := l.writeLocked(event); err != nil {
+	if err := l.writeLocked(text); err != nil {
 		return closeReason(err)
 	}
 	return ""
 }
 
-// eventBuffer holds an event while it is made and written. A write keeps none of its bytes.
-type eventBuffer struct{ bytes []byte }
+// event is an answer while it is made and written. A write keeps none of its bytes.
+type event struct {
+	answer cells.Desired
+	text   []byte
+}
 
 // onDrained is called by the connection when all pending bytes are written, or when writing failed.
 func (l *stream) onDrained(err error) {

@@ -86,7 +86,7 @@ func (w *jsonWriter) writeAssignment(before string, a *cells.Assignment) {
 		w.Raw(`null`)
 		return
 	}
-	b, err := a.AppendJSON(w.Bytes)
+	b, err := a.AppendJSON(w.Bytes, nil)
 	if w.Bytes = b; w.Err == nil {
 		w.Err = err
 	}
