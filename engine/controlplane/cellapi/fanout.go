@@ -55,7 +55,7 @@ const (
 
 func newFanout(answers *answerCache, a *auth.Auth, m *metrics.Metrics, shutdown api.Shutdown) *fanout {
 	f := &fanout{answers: answers, auth: a, metrics: m, shutdown: shutdown, clockStart: time.Now(),
-		shards:  make([]*shard, max(2, min(runtime.GOMAXPROCS(0), 16))),
+		shards: make([]*shard, max(2, min(runtime.GOMAXPROCS(0), 16))),
 		events: sync.Pool{New: func() any { return new(event) }}}
 	for i := range f.shards {
 		f.shards[i] = &shard{fanout: f, wake: wake.New(), positions: map[subscriber]int{}}
