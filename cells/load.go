@@ -5,11 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"regexp"
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -36,13 +34,19 @@ type LoadedCell struct {
 	Infrastructure *InfrastructureRecord // nil: there is none, or it has faults
 }
 
-// dnsLabel matches a DNS label: names of cells and channels become parts of host names and paths.
-var dnsLabel = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-})
-
 // ValidName reports whether name can be a cell's name: a DNS label, at most 63 lower-case letters, digits and hyphens.
-func ValidName(name string) bool { return dnsLabel().MatchString(name) }
+// Names of cells and channels become parts of host names and paths.
+func ValidName(name string) bool {
+	for i := range len(name) {
+		switch c := name[i]; {
+		case c >= 'a' && c <= 'z', c >= '0' && c <= '9':
+		case c == '-' && i > 0 && i < len(name)-1:
+		default:
+			return false
+		}
+	}
+	return name != "" && len(name) <= 63
+}
 
 // loadResult is the result of Load, as the cache holds it.
 type loadResult struct {
@@ -173,7 +177,7 @@ func blob(e fs.DirEntry) string {
 func validateCell(d *manifest.Doc[Cell]) (faults []releases.Fault) {
 	c := &d.Value
 	faults = d.RefuseEmpty()
-	if !dnsLabel().MatchString(c.Channel) {
+	if !ValidName(c.Channel) {
 		faults = append(faults, d.Fault(manifest.WrongName, "channel", "%q can't be a channel's name", c.Channel))
 	}
 	if _, err := releases.ParseVersion(c.Pin); c.Pin != "" && err != nil {

@@ -1,7 +1,6 @@
 package cells
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"unicode/utf8"
@@ -27,61 +26,82 @@ var validStates = []State{StatePending, StateApplying, StateHealthy, StateUnheal
 // Validate validates a report from outside: the bounds of its fields and the order of its events. It also prepares the
 // owner's windows for judging. It does not check who sent the report, nor whether the assignments were ever granted.
 func (r *Report) Validate() error {
-	switch {
-	case !ValidName(r.Cell):
+	if !ValidName(r.Cell) {
 		return fmt.Errorf("report: %.80q can't be a cell's name", r.Cell)
-	case r.Boot == "" || len(r.Boot) > maxName:
-		return fmt.Errorf("report of %s: boot must have 1 to %d bytes", r.Cell, maxName)
-	case len(r.Agent) > maxName:
-		return fmt.Errorf("report of %s: agent has more than %d bytes", r.Cell, maxName)
-	case !slices.Contains(validStates, r.State):
-		return fmt.Errorf("report of %s: there is no state %.80q", r.Cell, r.State)
-	case len(r.Message) > MaxMessage || !utf8.ValidString(r.Message):
-		return fmt.Errorf("report of %s: message must be UTF-8 of at most %d bytes", r.Cell, MaxMessage)
-	case len(r.Failures) > MaxFailures:
-		return fmt.Errorf("report of %s: more than %d failures", r.Cell, MaxFailures)
-	case len(r.Events) > MaxEvents:
-		return fmt.Errorf("report of %s: more than %d events", r.Cell, MaxEvents)
 	}
-	for _, a := range []*Assignment{r.Running, r.Applying, r.Acknowledged} {
-		if a == nil {
+	err := r.validateOwn()
+	if err == nil {
+		err = r.validateParts()
+	}
+	if err != nil {
+		return fmt.Errorf("report of %s: %w", r.Cell, err)
+	}
+	return nil
+}
+
+// validateOwn checks the fields that have no validate of their own, and the assignments.
+func (r *Report) validateOwn() error {
+	switch {
+	case r.Boot == "" || len(r.Boot) > maxName:
+		return fmt.Errorf("boot must have 1 to %d bytes", maxName)
+	case len(r.Agent) > maxName:
+		return fmt.Errorf("agent has more than %d bytes", maxName)
+	case !slices.Contains(validStates, r.State):
+		return fmt.Errorf("there is no state %.80q", r.State)
+	case len(r.Message) > MaxMessage || !utf8.ValidString(r.Message):
+		return fmt.Errorf("message must be UTF-8 of at most %d bytes", MaxMessage)
+	case len(r.Failures) > MaxFailures:
+		return fmt.Errorf("more than %d failures", MaxFailures)
+	case len(r.Events) > MaxEvents:
+		return fmt.Errorf("more than %d events", MaxEvents)
+	}
+	var before *Assignment
+	for _, a := range [...]*Assignment{r.Running, r.Acknowledged, r.Applying} {
+		if a == nil || a == before { // a healthy cell's are the same
 			continue
 		}
 		if err := a.validate(); err != nil {
-			return fmt.Errorf("report of %s: %w", r.Cell, err)
+			return err
 		}
+		before = a
 	}
-	for _, f := range r.Failures {
+	for i := range r.Failures {
+		f := &r.Failures[i]
 		if len(f.Reason) > MaxMessage {
-			return fmt.Errorf("report of %s: a failure's reason has more than %d bytes", r.Cell, MaxMessage)
+			return fmt.Errorf("a failure's reason has more than %d bytes", MaxMessage)
 		}
 		if err := f.Assignment.validate(); err != nil {
-			return fmt.Errorf("report of %s: failure: %w", r.Cell, err)
+			return fmt.Errorf("failure: %w", err)
 		}
 	}
-	if err := validateEvents(r.Events); err != nil {
-		return fmt.Errorf("report of %s: %w", r.Cell, err)
+	return nil
+}
+
+func (r *Report) validateParts() error {
+	part, err := "", validateEvents(r.Events)
+	if err == nil {
+		part, err = "unhealthy: ", r.Unhealthy.validate()
 	}
-	if err := r.Unhealthy.validate(); err != nil {
-		return fmt.Errorf("report of %s: unhealthy: %w", r.Cell, err)
+	if err == nil {
+		part, err = "flags: ", r.Flags.validate()
 	}
-	if err := r.Flags.validate(); err != nil {
-		return fmt.Errorf("report of %s: flags: %w", r.Cell, err)
+	if err == nil {
+		part, err = "infrastructure: ", r.Infrastructure.validate()
 	}
-	if err := r.Infrastructure.validate(); err != nil {
-		return fmt.Errorf("report of %s: infrastructure: %w", r.Cell, err)
+	if err == nil {
+		part, err = "", r.Owner.Validate()
 	}
-	if err := r.Owner.Validate(); err != nil {
-		return fmt.Errorf("report of %s: %w", r.Cell, err)
+	if err == nil {
+		part, err = "signatures: ", r.Signatures.validate()
 	}
-	if err := r.Signatures.validate(); err != nil {
-		return fmt.Errorf("report of %s: signatures: %w", r.Cell, err)
+	if err == nil {
+		part, err = "maintenance: ", r.Maintenance.validate()
 	}
-	if err := r.Maintenance.validate(); err != nil {
-		return fmt.Errorf("report of %s: maintenance: %w", r.Cell, err)
+	if err == nil {
+		part, err = "debug: ", validateDebug(r.Debug)
 	}
-	if err := validateDebug(r.Debug); err != nil {
-		return fmt.Errorf("report of %s: debug: %w", r.Cell, err)
+	if err != nil {
+		return fmt.Errorf("%s%w", part, err)
 	}
 	return nil
 }
@@ -177,7 +197,7 @@ func (a *Assignment) validate() error {
 	if a.Epoch < 0 || a.Sequence < 0 {
 		return fmt.Errorf("assignment: epoch %d and sequence %d must not be negative", a.Epoch, a.Sequence)
 	}
-	if a.Channel != "" && !dnsLabel().MatchString(a.Channel) {
+	if a.Channel != "" && !ValidName(a.Channel) {
 		return fmt.Errorf("assignment: %.80q can't be a channel's name", a.Channel)
 	}
 	if _, err := releases.ParseVersion(a.Release); err != nil {
@@ -192,7 +212,7 @@ func (a *Assignment) validate() error {
 	if len(a.Values) == 0 {
 		return nil
 	}
-	values, err := json.Marshal(a.Values)
+	values, err := a.MarshalValues()
 	if err != nil || len(values) > MaxValues {
 		return fmt.Errorf("assignment: values must be JSON of at most %d bytes", MaxValues)
 	}

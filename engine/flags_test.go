@@ -81,7 +81,7 @@ func TestFlagsReported(t *testing.T) {
 		t.Helper()
 		r := cells.Report{Cell: "s1", Boot: "b", State: cells.StatePending, Sent: time.Now(),
 			Flags: &cells.FlagsReport{Height: 1, States: map[string]flags.CellState{"classes": state}}}
-		if _, err := e.Receive(t.Context(), r); err != nil {
+		if _, err := e.Receive(t.Context(), &r); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -35,7 +35,7 @@ type inbox struct {
 }
 
 // Receive stores a cell's report and returns once it is durable (invariant 8).
-func (e *Engine) Receive(ctx context.Context, r cells.Report) (cells.Receipt, error) {
+func (e *Engine) Receive(ctx context.Context, r *cells.Report) (cells.Receipt, error) {
 	k := plan.ReportArrival{Local: time.Now()}
 	k.At = e.clocks.timeAt(k.Local)
 	v := e.View()
@@ -61,7 +61,7 @@ func (e *Engine) Receive(ctx context.Context, r cells.Report) (cells.Receipt, er
 }
 
 // acceptReport stores a report, and wakes who depends on it.
-func (b *inbox) acceptReport(ctx context.Context, k plan.ReportArrival, r cells.Report,
+func (b *inbox) acceptReport(ctx context.Context, k plan.ReportArrival, r *cells.Report,
 	staleAfter time.Duration) error {
 	lock := &b.locks[lockIndex(r.Cell, len(b.locks))]
 	lock.Lock()
@@ -87,7 +87,7 @@ func (b *inbox) acceptReport(ctx context.Context, k plan.ReportArrival, r cells.
 // storeReport folds a report and stores the new state. If another replica stored a report of the cell meanwhile,
 // storeReport folds again on top of that one. The caller holds the cell's lock.
 func (b *inbox) storeReport(
-	ctx context.Context, k plan.ReportArrival, r cells.Report, staleAfter time.Duration,
+	ctx context.Context, k plan.ReportArrival, r *cells.Report, staleAfter time.Duration,
 ) (prev, state *plan.CellState, restore plan.Restore, err error) {
 	for try := 1; ; try++ {
 		prev, k.Epoch = b.obs.foldInputs(r.Cell)

@@ -82,7 +82,7 @@ func (r *loopTest) reportCells(ctx context.Context) {
 			if d.Assignment == nil {
 				rep.State = cells.StatePending
 			}
-			if _, err := r.Receive(ctx, rep); err != nil && ctx.Err() == nil {
+			if _, err := r.Receive(ctx, &rep); err != nil && ctx.Err() == nil {
 				r.t.Error(err)
 			}
 		}

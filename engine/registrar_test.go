@@ -332,7 +332,7 @@ func TestCloneIsShutOut(t *testing.T) {
 			if i%2 == 1 {
 				to, boot = r.b, "south"
 			}
-			if _, err := to.Receive(r.t.Context(), cells.Report{Cell: "s1", Boot: boot,
+			if _, err := to.Receive(r.t.Context(), &cells.Report{Cell: "s1", Boot: boot,
 				State: cells.StatePending}); err != nil {
 				r.t.Fatal(err)
 			}
@@ -350,7 +350,7 @@ func TestCloneIsShutOut(t *testing.T) {
 		if i := r.mustJoin(r.b, "t2", "s1", "ed25519:two"); i.Quarantined != "" || i.Epoch != 2 {
 			r.t.Errorf("registered %+v", i)
 		}
-		if _, err := r.a.Receive(r.t.Context(), cells.Report{Cell: "s1", Boot: "south",
+		if _, err := r.a.Receive(r.t.Context(), &cells.Report{Cell: "s1", Boot: "south",
 			State: cells.StatePending}); err != nil {
 			r.t.Fatal(err)
 		}
@@ -365,7 +365,7 @@ func TestR27ReportedBootReachesEveryReplica(t *testing.T) {
 		epoch := r.mustJoin(r.a, "t1", "s1", "ed25519:one").Epoch
 		for range 3 {
 			sent := time.Now()
-			_, err := r.a.Receive(r.t.Context(), cells.Report{Cell: "s1", Boot: "north", State: cells.StatePending})
+			_, err := r.a.Receive(r.t.Context(), &cells.Report{Cell: "s1", Boot: "north", State: cells.StatePending})
 			if err != nil {
 				r.t.Fatal(err)
 			}

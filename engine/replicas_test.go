@@ -90,7 +90,7 @@ func (r *replicas) report(to *replica, cell string, state cells.State) {
 	if d.Assignment == nil {
 		rep.State = cells.StatePending
 	}
-	if _, err := to.Receive(r.t.Context(), rep); err != nil {
+	if _, err := to.Receive(r.t.Context(), &rep); err != nil {
 		r.t.Fatal(err)
 	}
 	synctest.Wait()

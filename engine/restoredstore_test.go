@@ -42,7 +42,7 @@ func TestStoreRestored(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		for _, cell := range []string{"s1", "acme"} { // not all
 			rep := cells.Report{Cell: cell, Boot: "b", Sent: time.Now(), State: cells.StateHealthy}
-			if _, err := r.a.Receive(r.t.Context(), rep); err != nil {
+			if _, err := r.a.Receive(r.t.Context(), &rep); err != nil {
 				r.t.Fatal(err)
 			}
 		}

@@ -18,7 +18,7 @@ func TestReportsRaiseNoSequence(t *testing.T) {
 			a := &cells.Assignment{Channel: channel, Sequence: 1 << 40, Release: "9.9.9",
 				Digest: releases.Digest("sha256:" + strings.Repeat("a", 64))}
 			if _, err := r.a.Receive(r.t.Context(),
-				cells.Report{Cell: "s1", Boot: "b", State: cells.StateHealthy, Running: a, Applying: a}); err != nil {
+				&cells.Report{Cell: "s1", Boot: "b", State: cells.StateHealthy, Running: a, Applying: a}); err != nil {
 				r.t.Fatal(err)
 			}
 		}

@@ -17,7 +17,7 @@ func TestWhyNamesMiscounts(t *testing.T) {
 	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		for _, n := range []int64{1, 5} {
 			_, err := r.a.Receive(context.Background(),
-				cells.Report{Cell: "s1", Boot: "b", State: cells.StatePending, Confirmed: n / 2,
+				&cells.Report{Cell: "s1", Boot: "b", State: cells.StatePending, Confirmed: n / 2,
 					Events: []cells.Event{{Number: n, Kind: "healthy"}}})
 			if err != nil {
 				r.t.Fatal(err)

@@ -33,12 +33,13 @@ func ParseVersion(s string) (Version, error) {
 		return bad("build metadata (+…) is not allowed: two builds would tie")
 	}
 	core, pre, hasPre := strings.Cut(strings.TrimPrefix(s, "v"), "-")
-	parts := strings.Split(core, ".")
-	if len(parts) != 3 {
+	major, rest, _ := strings.Cut(core, ".")
+	minor, patch, ok := strings.Cut(rest, ".")
+	if !ok || strings.Contains(patch, ".") {
 		return bad("it needs three numbers")
 	}
 	var numbers [3]uint64
-	for i, p := range parts {
+	for i, p := range [...]string{major, minor, patch} {
 		if !isDigits(p) {
 			return bad("each of the three parts must be a number")
 		}

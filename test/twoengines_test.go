@@ -140,7 +140,7 @@ func playCells(ctx context.Context, t testing.TB, e *engine.Engine) {
 			if d.Assignment == nil {
 				report.State = cells.StatePending
 			}
-			if _, err := e.Receive(ctx, report); err != nil && ctx.Err() == nil {
+			if _, err := e.Receive(ctx, &report); err != nil && ctx.Err() == nil {
 				t.Error(err)
 			}
 		}

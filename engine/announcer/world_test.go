@@ -278,7 +278,7 @@ func (p *process) report(name, channel string) {
 		r.Flags = &cells.FlagsReport{Height: d.Flags.Height, Bundle: d.Flags.Bundle.Digest,
 			Orders: d.Flags.Orders.Digest}
 	}
-	receipt, err := p.engine.Receive(p.w.t.Context(), r)
+	receipt, err := p.engine.Receive(p.w.t.Context(), &r)
 	if err != nil {
 		p.w.t.Fatal(err)
 	}

@@ -33,7 +33,7 @@ func (r *countingStore) Ready(ctx context.Context) error {
 	return r.Store.Ready(ctx)
 }
 
-func (r *countingStore) Receive(context.Context, cells.Report) (cells.Receipt, error) {
+func (r *countingStore) Receive(context.Context, *cells.Report) (cells.Receipt, error) {
 	r.n.Add(1)
 	return cells.Receipt{}, nil
 }
@@ -147,7 +147,7 @@ func TestRequestsInFlightAreBounded(t *testing.T) {
 	f := newFleet(t, 20, func(o *controlplane.Options) {
 		o.Limits.Cells.InFlight = 1
 		inbox := o.Inbox
-		o.Inbox = receiverFunc(func(ctx context.Context, r cells.Report) (cells.Receipt, error) {
+		o.Inbox = receiverFunc(func(ctx context.Context, r *cells.Report) (cells.Receipt, error) {
 			close(held)
 			<-release
 			return inbox.Receive(ctx, r)
@@ -185,8 +185,8 @@ func TestRequestsInFlightAreBounded(t *testing.T) {
 	}
 }
 
-type receiverFunc func(context.Context, cells.Report) (cells.Receipt, error)
+type receiverFunc func(context.Context, *cells.Report) (cells.Receipt, error)
 
-func (r receiverFunc) Receive(ctx context.Context, report cells.Report) (cells.Receipt, error) {
+func (r receiverFunc) Receive(ctx context.Context, report *cells.Report) (cells.Receipt, error) {
 	return r(ctx, report)
 }

@@ -71,7 +71,7 @@ func (s *site) setView(v *view.View) {
 func (s *site) FS(string) (fs.FS, error) { return s.files, nil }
 
 // Receive folds and stores a report as the engine does.
-func (s *site) Receive(ctx context.Context, r cells.Report) (cells.Receipt, error) {
+func (s *site) Receive(ctx context.Context, r *cells.Report) (cells.Receipt, error) {
 	v := s.View()
 	if v == nil {
 		return cells.Receipt{}, engine.ErrNotReady
@@ -85,7 +85,7 @@ func (s *site) Receive(ctx context.Context, r cells.Report) (cells.Receipt, erro
 	if err != nil {
 		return cells.Receipt{}, err
 	}
-	state := plan.Receive(known[r.Cell], r, noon, time.Minute)
+	state := plan.Receive(known[r.Cell], *r, noon, time.Minute)
 	if err := s.store.RecordReports(ctx, []plan.Reported{{State: state, Boot: r.Boot, Events: r.Events}}); err != nil {
 		return cells.Receipt{}, fmt.Errorf("keep report of %s: %w", r.Cell, err)
 	}

@@ -39,7 +39,7 @@ const (
 // foldBoots folds a report's boot, confirmation and events into s. epoch is the epoch of the cell's identity; a new
 // epoch starts everything again. late says that reports which were sent after this one arrived before it.
 func (s *CellState) foldBoots(
-	prev *CellState, r cells.Report, epoch int64, late bool, staleAfter time.Duration,
+	prev *CellState, r *cells.Report, epoch int64, late bool, staleAfter time.Duration,
 ) (Restore, FreshEvents) {
 	s.Joined = epoch
 	if prev != nil {
@@ -128,7 +128,7 @@ func (s *CellState) recordBoot(id string, late bool, staleAfter time.Duration) (
 // followRunning follows whether the boot says that something runs. One process can't take that back and say that
 // nothing was ever installed. A machine that was put back to a snapshot can, once; twice within staleAfter, two
 // machines report under one boot id. It returns the evidence; empty: none.
-func (b *Boot) followRunning(r cells.Report, late bool, at time.Time, staleAfter time.Duration) (clone string) {
+func (b *Boot) followRunning(r *cells.Report, late bool, at time.Time, staleAfter time.Duration) (clone string) {
 	switch {
 	case late:
 	case r.Running != nil:
@@ -193,7 +193,7 @@ func eventSum(e cells.Event) uint64 {
 
 // foldConfirmed follows the number up to which the agent knows its events to be acknowledged, and reports who forgot
 // some. otherContent says that a number came with another content than under an earlier boot.
-func (s *CellState) foldConfirmed(r cells.Report, newBoot, otherContent bool) (restore Restore) {
+func (s *CellState) foldConfirmed(r *cells.Report, newBoot, otherContent bool) (restore Restore) {
 	switch {
 	case r.Confirmed > s.Confirmed:
 		restore, s.Confirmed = StoreRestored, r.Confirmed
@@ -205,7 +205,7 @@ func (s *CellState) foldConfirmed(r cells.Report, newBoot, otherContent bool) (r
 
 // forgotConfirmed reports whether a new boot forgot what was acknowledged to the boot before: it confirms less, and
 // does not send the later events again, as an agent does that only missed its last acknowledgment.
-func (s *CellState) forgotConfirmed(r cells.Report) bool {
+func (s *CellState) forgotConfirmed(r *cells.Report) bool {
 	n := len(r.Events)
 	return n == 0 || r.Events[n-1].Number < s.Confirmed
 }
@@ -240,7 +240,7 @@ func (b *Boot) freshEvents(events []cells.Event, known int64) FreshEvents {
 // compareEvents compares a report's events with the marks of other boots. known is the highest number with the same
 // content: an agent that restarts before its acknowledgment arrives sends such events again. otherContent reports
 // whether some number came with another content.
-func (s *CellState) compareEvents(r cells.Report) (known int64, otherContent bool) {
+func (s *CellState) compareEvents(r *cells.Report) (known int64, otherContent bool) {
 	for _, b := range s.Boots {
 		if b.ID == r.Boot {
 			continue
@@ -298,7 +298,7 @@ const maxExtraDelay = 5 * time.Second
 // broken link held r up: its events are new, but its state is out of date. A clock that was set back makes only one
 // report look overtaken. A report of an earlier boot also counts as overtaken if it took much longer than the report
 // before: it does not show which boots are alive (R27).
-func (s *CellState) isOvertaken(r cells.Report, at time.Time) bool {
+func (s *CellState) isOvertaken(r *cells.Report, at time.Time) bool {
 	if s == nil || r.Sent.IsZero() {
 		return false
 	}

@@ -133,8 +133,8 @@ func TestClones(t *testing.T) {
 					one.after = 30 * time.Second
 				}
 				at = at.Add(one.after)
-				s, what, _ = plan.ReportArrival{At: at, Local: at, Epoch: one.epoch}.Fold(s, one.toReport(t),
-					5*time.Minute)
+				r := one.toReport(t)
+				s, what, _ = plan.ReportArrival{At: at, Local: at, Epoch: one.epoch}.Fold(s, &r, 5*time.Minute)
 				if s.Clone != "" && c.clone == "" && one.epoch == c.story[len(c.story)-1].epoch {
 					t.Fatalf("after %d: %s", i+1, s.Clone)
 				}
@@ -155,12 +155,12 @@ func TestClones(t *testing.T) {
 // Fold does not change the state that it is given.
 func TestBootsShareNothing(t *testing.T) {
 	r := report{boot: "A", events: "1a"}.toReport(t)
-	a, _, _ := plan.ReportArrival{At: Start}.Fold(nil, r, time.Minute)
+	a, _, _ := plan.ReportArrival{At: Start}.Fold(nil, &r, time.Minute)
 	first := *a
 	first.Boots = []plan.Boot{a.Boots[0]}
 	first.Boots[0].Marks = []plan.Mark{a.Boots[0].Marks[0]}
-	b, _, _ := plan.ReportArrival{At: Start.Add(time.Second)}.Fold(a,
-		report{boot: "A", events: "1x 2b"}.toReport(t), time.Minute)
+	r = report{boot: "A", events: "1x 2b"}.toReport(t)
+	b, _, _ := plan.ReportArrival{At: Start.Add(time.Second)}.Fold(a, &r, time.Minute)
 	if a.Boots[0].Last != first.Boots[0].Last || a.Boots[0].Marks[0] != first.Boots[0].Marks[0] ||
 		len(b.Boots[0].Marks) != 2 {
 		t.Errorf("%+v became %+v", first, *a)

@@ -120,7 +120,7 @@ func TestEventNumbersOutOfOrder(t *testing.T) {
 					r.Sent = at.Add(one.sent)
 				}
 				var h plan.FreshEvents
-				s, _, h = plan.ReportArrival{At: at, Local: at}.Fold(s, r, 5*time.Minute)
+				s, _, h = plan.ReportArrival{At: at, Local: at}.Fold(s, &r, 5*time.Minute)
 				k.add(h)
 			}
 			if got := strings.Join(k.all, " "); got != c.kept {
@@ -146,7 +146,7 @@ func TestOvertakenReportsSayNothingOfNow(t *testing.T) {
 	tell := func(boot string, state cells.State, onItsWay time.Duration) {
 		at = at.Add(20 * time.Second)
 		s, _, _ = plan.ReportArrival{At: at, Local: at}.Fold(s,
-			cells.Report{Cell: "s1", Boot: boot, Sent: at.Add(-onItsWay), State: state, Running: a}, 5*time.Minute)
+			&cells.Report{Cell: "s1", Boot: boot, Sent: at.Add(-onItsWay), State: state, Running: a}, 5*time.Minute)
 	}
 	tell("A", cells.StateHealthy, 0)
 	tell("A", cells.StateHealthy, 0)
@@ -170,7 +170,7 @@ func TestOvertakenReportsSayNothingOfNow(t *testing.T) {
 	for range 3 { // a clock that is set back costs one report
 		at = at.Add(20 * time.Second)
 		s, _, _ = plan.ReportArrival{At: at, Local: at}.Fold(s,
-			cells.Report{
+			&cells.Report{
 				Cell: "s1", Boot: "B", Sent: at.Add(-time.Hour), State: cells.StateFailed, Running: a,
 			}, 5*time.Minute)
 	}

@@ -16,7 +16,7 @@ import (
 // Soak is the sum of gaps between reports, each within staleAfter, over which the cell was healthy on the same digest
 // at both ends (R9). The first gap after a restart does not count, because no process was listening.
 func Receive(prev *CellState, r cells.Report, received time.Time, staleAfter time.Duration) *CellState {
-	s, _, _ := ReportArrival{At: received, Local: received}.Fold(prev, r, staleAfter)
+	s, _, _ := ReportArrival{At: received, Local: received}.Fold(prev, &r, staleAfter)
 	return s
 }
 
@@ -30,7 +30,7 @@ type ReportArrival struct {
 // Fold is Receive for a control plane with several replicas: a report that another replica received counts as if this
 // one had received it. Gaps between reports to this process are measured by its own clock, other gaps by the store's
 // clock.
-func (k ReportArrival) Fold(prev *CellState, r cells.Report, staleAfter time.Duration) (*CellState,
+func (k ReportArrival) Fold(prev *CellState, r *cells.Report, staleAfter time.Duration) (*CellState,
 	Restore, FreshEvents) {
 	if prev.isOvertaken(r, k.At) {
 		s := *prev

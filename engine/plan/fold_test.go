@@ -162,14 +162,14 @@ func TestReceiveAcrossClocks(t *testing.T) {
 			s = s.Stored() // another replica received it
 			s.SetWatched(Start)
 		}
-		s, _, _ = plan.ReportArrival{At: at, Local: at}.Fold(s, r, 5*time.Minute)
+		s, _, _ = plan.ReportArrival{At: at, Local: at}.Fold(s, &r, 5*time.Minute)
 	}
 	if waited := 99 * 200 * time.Millisecond; s.Soaked < waited-time.Second || s.Soaked > waited+ahead {
 		t.Errorf("soaked %s in %s", s.Soaked, waited)
 	}
 	s = s.Stored()
 	s.SetWatched(Start)
-	if s, _, _ = (plan.ReportArrival{At: s.LastReport.Add(-2 * time.Second), Local: Start}).Fold(s, r,
+	if s, _, _ = (plan.ReportArrival{At: s.LastReport.Add(-2 * time.Second), Local: Start}).Fold(s, &r,
 		5*time.Minute); s.Soaked != 0 {
 		t.Errorf("soaked %s by a clock that went back", s.Soaked)
 	}

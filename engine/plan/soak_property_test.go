@@ -74,10 +74,10 @@ func TestSoakIsNeverMoreThanTheTruth(t *testing.T) {
 				rep.Running.Digest = "sha256:b"
 			}
 			to := rapid.SampledFrom(all).Draw(t, "to")
-			s, _, _ := to.arrival(now).Fold(to.known, rep, stale)
+			s, _, _ := to.arrival(now).Fold(to.known, &rep, stale)
 			if row != nil && s.Version != row.Version+1 || row == nil && s.Version != 1 {
 				to.readRow(row)
-				s, _, _ = to.arrival(now).Fold(to.known, rep, stale)
+				s, _, _ = to.arrival(now).Fold(to.known, &rep, stale)
 			}
 			row, to.known = s, s
 			healthy, gap := rep.State == cells.StateHealthy, now.Sub(before.at)

@@ -69,7 +69,7 @@ func (s *planeStub) ChangeIdentity(context.Context, string, string, func(*cells.
 var errUnsupported = errors.New("there is none here")
 
 // Receive, FS and Decisions always fail.
-func (s *planeStub) Receive(context.Context, cells.Report) (cells.Receipt, error) {
+func (s *planeStub) Receive(context.Context, *cells.Report) (cells.Receipt, error) {
 	return cells.Receipt{}, errUnsupported
 }
 func (s *planeStub) FS(string) (fs.FS, error) { return nil, errUnsupported }

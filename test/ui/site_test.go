@@ -80,7 +80,7 @@ func (s *site) FS(commit string) (fs.FS, error) {
 
 func (s *site) CopyHistory() (*plan.History, error) { return s.world.CopyHistory() }
 
-func (s *site) Receive(context.Context, cells.Report) (cells.Receipt, error) {
+func (s *site) Receive(context.Context, *cells.Report) (cells.Receipt, error) {
 	return cells.Receipt{}, errors.New("this control plane is for people only")
 }
 

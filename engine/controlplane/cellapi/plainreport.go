@@ -8,12 +8,12 @@ import (
 )
 
 // readPlainReport reads a report as agents write it: without white space, each field once, texts without escapes. Most
-// of what cells report is so, and this takes a fraction of the time of encoding/json. plain is false for all else,
+// of what cells report is so, and this takes a fraction of the time of encoding/json. It returns false for all else,
 // which encoding/json reads then; it also says what is wrong.
-func readPlainReport(body []byte) (report cells.Report, plain bool) {
+func readPlainReport(body []byte, report *cells.Report) bool {
 	r := plainReader{text: bytes.TrimRight(body, " \t\r\n")}
 	var running []byte // as it is spelled
-	plain = r.object(func(name []byte) (number int, ok bool) {
+	plain := r.object(func(name []byte) (number int, ok bool) {
 		switch string(name) {
 		case "cell":
 			return 0, r.str(&report.Cell)
@@ -65,7 +65,7 @@ func readPlainReport(body []byte) (report cells.Report, plain bool) {
 		}
 		return 0, false
 	})
-	return report, plain && r.at == len(r.text)
+	return plain && r.at == len(r.text)
 }
 
 // plainReader reads JSON of the plain kind. Its methods return false where the text is of another kind, or wrong; then

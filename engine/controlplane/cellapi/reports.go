@@ -21,9 +21,10 @@ import (
 // maxReport bounds a report's body, in bytes.
 const maxReport = 64 << 10
 
-// Inbox stores a report durably before it returns.
+// Inbox stores a report durably before it returns. Reports go by pointer: each copy would make the stacks of ten thousand
+// connections larger than they are at rest, and every collection of garbage would shrink them again.
 type Inbox interface {
-	Receive(ctx context.Context, r cells.Report) (cells.Receipt, error)
+	Receive(ctx context.Context, r *cells.Report) (cells.Receipt, error)
 }
 
 // reportHandlers receives the cells' reports.
@@ -118,12 +119,12 @@ func describeReport(d api.Docs) *huma.RequestBody {
 }
 
 // parseReport refuses unknown fields, which may change the meaning of a report.
-func parseReport(body []byte) (report cells.Report, fault *huma.ErrorDetail) {
-	report, plain := readPlainReport(body)
+func parseReport(body []byte) (report *cells.Report, fault *huma.ErrorDetail) {
+	report = new(cells.Report)
 	var err error
-	if !plain {
-		report = cells.Report{}
-		err = decodeStrictly(body, &report)
+	if !readPlainReport(body, report) {
+		report = new(cells.Report)
+		err = decodeStrictly(body, report)
 	}
 	if err == nil {
 		err = report.Validate()
