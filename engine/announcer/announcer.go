@@ -139,13 +139,17 @@ func (a *Announcer) Run(ctx context.Context, watch <-chan struct{}) error {
 	results := make(chan jobResult, 1)
 	fetch, changed := true, a.opts.Engine.Changed()
 	a.loadStored(ctx)
-	for {
-		if a.exchange == nil && a.loaded {
-			if kind, do := a.nextJob(fetch); do != nil {
-				a.exchange, fetch = &exchange{kind: kind, began: time.Now(), since: a.opts.Engine.Now()}, false
-				background.Go(func() { results <- do(ctx) })
-			}
+	start := func() { // the next job, if there is one and none is under way
+		if a.exchange != nil || !a.loaded {
+			return
 		}
+		if kind, do := a.nextJob(fetch); do != nil {
+			a.exchange, fetch = &exchange{kind: kind, began: time.Now(), since: a.opts.Engine.Now()}, false
+			background.Go(func() { results <- do(ctx) })
+		}
+	}
+	for {
+		start()
 		deferrable := false // only reports or the release plan changed
 		select {
 		case <-ctx.Done():
@@ -182,6 +186,9 @@ func (a *Announcer) Run(ctx context.Context, watch <-chan struct{}) error {
 		}
 		if deferrable && t.deferPlan() {
 			continue
+		}
+		if fetch {
+			start() // a look at the branch does not wait for the decision
 		}
 		began := time.Now()
 		fetch = a.decide(ctx) || fetch
