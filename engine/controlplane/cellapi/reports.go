@@ -21,7 +21,7 @@ import (
 // maxReport bounds a report's body, in bytes.
 const maxReport = 64 << 10
 
-// Inbox stores a report durably before it returns. Reports go by pointer: each copy would make the stacks of ten thousand
+// Inbox stores a report durably before it returns. Reports go by pointer: copies would make the stacks of ten thousand
 // connections larger than they are at rest, and every collection of garbage would shrink them again.
 type Inbox interface {
 	Receive(ctx context.Context, r *cells.Report) (cells.Receipt, error)
