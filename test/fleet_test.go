@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -21,6 +20,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine/controlplane/transport"
 	pgstore "github.com/sluice-cd/sluice/engine/store/postgres"
+	"github.com/sluice-cd/sluice/test/ports"
 	"github.com/sluice-cd/sluice/test/postgres"
 	"github.com/sluice-cd/sluice/test/swarm"
 )
@@ -116,12 +116,11 @@ func (f *fleet) startReplicas() {
 // freePort returns an address on loopback where nothing listened just now.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	free, err := ports.Free(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return fmt.Sprintf("127.0.0.1:%d", free[0])
 }
 
 // startAllCells starts the cells, which stop with the test or by stopCells.

@@ -21,7 +21,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -30,6 +29,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/sluice-cd/sluice/test/ports"
 )
 
 // startTimeout bounds the start of one part, on a machine that is busy.
@@ -43,7 +44,7 @@ type Cluster struct {
 	assets string // folder of the programs
 	dir    string
 	token  string
-	ports  [3]int // of the API server, and of etcd for clients and peers
+	ports  []int // of the API server, and of etcd for clients and peers
 	parts  map[string]*part
 }
 
@@ -132,7 +133,8 @@ func findAssets(ctx context.Context) (string, error) {
 }
 
 func (c *Cluster) start(ctx context.Context, nodes int) error {
-	if err := c.findPorts(); err != nil {
+	var err error
+	if c.ports, err = ports.Free(3); err != nil {
 		return err
 	}
 	c.Server = fmt.Sprintf("https://127.0.0.1:%d", c.ports[0])
@@ -140,19 +142,6 @@ func (c *Cluster) start(ctx context.Context, nodes int) error {
 		return err
 	}
 	return errors.Join(c.StartEtcd(), c.StartAPIServer(ctx), c.startControllers(), c.addNodes(ctx, nodes))
-}
-
-// findPorts finds ports that nobody uses.
-func (c *Cluster) findPorts() error {
-	for i := range c.ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return err
-		}
-		defer l.Close() // together, so that they differ
-		c.ports[i] = l.Addr().(*net.TCPAddr).Port
-	}
-	return nil
 }
 
 func (c *Cluster) path(name string) string { return filepath.Join(c.dir, name) }
@@ -282,19 +271,18 @@ func (c *Cluster) StopAPIServer() { c.stop("apiserver") }
 
 // StartAPIServer starts the API server, and returns once it is ready.
 func (c *Cluster) StartAPIServer(ctx context.Context) error {
-	err := c.launch("apiserver", "kube-apiserver", "--etcd-servers", fmt.Sprintf("http://127.0.0.1:%d", c.ports[1]),
-		"--bind-address", "127.0.0.1", "--advertise-address", "127.0.0.1", "--secure-port", fmt.Sprint(c.ports[0]),
-		"--cert-dir", c.path("certs"),
-		"--endpoint-reconciler-type", "none", "--service-cluster-ip-range", "10.96.0.0/16",
-		"--service-account-issuer", "https://kubernetes.default.svc", "--service-account-key-file", c.path("sa.pub"),
-		"--service-account-signing-key-file", c.path("sa.key"), "--token-auth-file", c.path("tokens"),
-		"--authorization-mode", "Node,RBAC", "--allow-privileged", "--profiling=false")
-	if err != nil {
+	if err := c.launchAPIServer(); err != nil {
 		return err
 	}
 	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // it is asked whether it is up
 	return c.await(ctx, "the API server is ready", func() bool {
+		select {
+		case <-c.parts["apiserver"].exited: // it found no store, as where a busy machine is slow to start that
+			_ = c.launchAPIServer() // an error: there is another try
+			return false
+		default:
+		}
 		answer, err := client.Get(c.Server + "/readyz")
 		if err != nil {
 			return false
@@ -303,6 +291,16 @@ func (c *Cluster) StartAPIServer(ctx context.Context) error {
 		body, err := io.ReadAll(io.LimitReader(answer.Body, 1<<10))
 		return err == nil && string(body) == "ok"
 	})
+}
+
+func (c *Cluster) launchAPIServer() error {
+	return c.launch("apiserver", "kube-apiserver", "--etcd-servers", fmt.Sprintf("http://127.0.0.1:%d", c.ports[1]),
+		"--bind-address", "127.0.0.1", "--advertise-address", "127.0.0.1", "--secure-port", fmt.Sprint(c.ports[0]),
+		"--cert-dir", c.path("certs"),
+		"--endpoint-reconciler-type", "none", "--service-cluster-ip-range", "10.96.0.0/16",
+		"--service-account-issuer", "https://kubernetes.default.svc", "--service-account-key-file", c.path("sa.pub"),
+		"--service-account-signing-key-file", c.path("sa.key"), "--token-auth-file", c.path("tokens"),
+		"--authorization-mode", "Node,RBAC", "--allow-privileged", "--profiling=false")
 }
 
 func (c *Cluster) startControllers() error {

@@ -25,6 +25,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/sluice-cd/sluice/test/ports"
 )
 
 const (
@@ -58,9 +60,11 @@ func Launch(ctx context.Context, o Options) (*Server, error) {
 	s := &Server{options: o, password: rand.Text()}
 	err := s.initialize(ctx)
 	for attempt := 0; err == nil; attempt++ {
-		if s.port, err = freePort(); err != nil {
+		free, found := ports.Free(1)
+		if err = found; err != nil {
 			break
 		}
+		s.port = free[0]
 		// Another process may take the port before the server does.
 		if err = s.Restart(ctx); err == nil || attempt == 4 || s.output == nil ||
 			!strings.Contains(s.output.String(), "in use") {
@@ -204,12 +208,4 @@ func (s *Server) dataFolder() string { return filepath.Join(s.folder, "data") }
 // programEnvironment leaves out variables that would change the programs' defaults or language.
 func programEnvironment() []string {
 	return []string{"LC_ALL=C", "PATH=" + os.Getenv("PATH")}
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	return l.Addr().(*net.TCPAddr).Port, l.Close()
 }
