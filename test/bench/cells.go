@@ -64,7 +64,7 @@ func measureCells(ctx context.Context, dir string) ([]figures.Row, error) {
 			Base:  "p50 " + figures.Time(figures.Median(all)),
 			Ratio: float64(figures.Median(all)-render) / float64(500*time.Millisecond), Limit: 1,
 		},
-		figures.LimitRow("a render that was seen before", seen, time.Millisecond),
+		figures.TimeRow("a render that was seen before", seen, "10 renders", render, 0.005),
 	}, agent...), nil
 }
 

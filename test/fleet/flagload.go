@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
@@ -26,42 +25,33 @@ type evaluation struct {
 	variant string
 }
 
-// openFlagStreams opens a stream for each of n cells. For each event about flags a cell does what an agent does: it
-// takes the bundle from the event, or fetches it over a connection of its own, checks the digest, compiles and folds
-// the bundle, and evaluates the watched flag. The bundle is compiled once while all cells wait: a real cell would have
-// a processor of its own for that.
+// openFlagStreams opens a stream for each of n cells, whose flags awaitVariant evaluates.
 func (l *load) openFlagStreams(n int) (any, error) {
+	l.flagCells = make([]flagCell, n)
+	for i := range l.flagCells {
+		l.flagCells[i] = flagCell{load: l, cell: i}
+	}
 	return l.openStreams(n, func(i int, events *swarm.EventStream) error {
-		go l.followFlags(i, events)
+		go l.recordArrivals(i, events)
 		return nil
 	})
 }
 
-func (l *load) followFlags(i int, events *swarm.EventStream) {
-	current := flagCell{load: l, cell: i}
-	for {
-		e, err := events.ReadEvent()
-		if err == nil && e.Data == nil {
-			continue
-		}
-		variant := ""
-		if err == nil {
-			variant, err = current.handleDesired(e.Data)
-		}
-		at := time.Now()
-		l.mu.Lock()
+// evaluateArrivals evaluates the watched flag for each event that arrived, in order. A cell does what an agent does: it
+// takes the bundle from the event, or fetches it over a connection of its own, checks the digest, compiles and folds
+// the bundle. The bundle is compiled once for all cells.
+func (l *load) evaluateArrivals(all []arrival) error {
+	for _, a := range all {
+		variant, err := l.flagCells[a.cell].handleDesired(a.data)
 		if err != nil {
-			l.broken++
-			l.streamError = err
-			l.mu.Unlock()
-			return
+			return err
 		}
-		l.evaluations, l.eventSize = append(l.evaluations, evaluation{i, at, variant}), len(e.Data)
-		l.mu.Unlock()
+		l.evaluations, l.eventSize = append(l.evaluations, evaluation{a.cell, a.at, variant}), len(a.data)
 	}
+	return nil
 }
 
-// flagCell holds the flags of one cell. One goroutine uses it.
+// flagCell holds the flags of one cell.
 type flagCell struct {
 	load     *load
 	cell     int
@@ -105,9 +95,7 @@ func (p *flagCell) takeBundle(b cells.FlagBundle) error {
 }
 
 func (p *flagCell) fetchBundle(digest releases.Digest) error {
-	p.load.mu.Lock()
 	p.load.bundlesFetched++
-	p.load.mu.Unlock()
 	link, err := p.load.dialer.Dial(context.Background(), p.cell, 0)
 	if err != nil {
 		return err
@@ -133,20 +121,18 @@ func (p *flagCell) install(digest releases.Digest, body []byte) (err error) {
 }
 
 func (l *load) compileOnce(digest releases.Digest, body []byte) (*flags.Compiled, error) {
-	l.mu.Lock()
-	do := l.compiled[digest]
-	if do == nil {
-		do = sync.OnceValues(func() (*flags.Compiled, error) {
-			b, err := flags.ParseBundle(body)
-			if err != nil {
-				return nil, err
-			}
-			return flags.Compile(b)
-		})
-		l.compiled[digest] = do
+	if known := l.compiled[digest]; known != nil {
+		return known, nil
 	}
-	l.mu.Unlock()
-	return do()
+	b, err := flags.ParseBundle(body)
+	if err != nil {
+		return nil, err
+	}
+	compiled, err := flags.Compile(b)
+	if err == nil {
+		l.compiled[digest] = compiled
+	}
+	return compiled, err
 }
 
 // variantQuery names the variant that cells should evaluate to, and the start of the measurement.
@@ -156,29 +142,39 @@ type variantQuery struct {
 	Wait    time.Duration
 }
 
-// awaitVariant waits until every cell evaluates the watched flag to the variant, and returns the times. Clocks of two
-// processes on one machine agree.
+// evaluateAfter is how long events of all cells are waited for before those that came are evaluated.
+const evaluateAfter = 2 * time.Second
+
+// awaitVariant waits until every cell evaluates the watched flag to the variant, and returns when the events with that
+// arrived. They are evaluated when all have come, so that the cells' own work, for which each has a machine, does not
+// count as the server's time. Clocks of two processes on one machine agree.
 func (l *load) awaitVariant(s variantQuery) (any, error) {
-	deadline := time.Now().Add(s.Wait)
+	begun := time.Now()
 	for {
 		l.mu.Lock()
-		all, broken, trouble := slices.Clone(l.evaluations), l.broken, l.streamError
-		size, fetched := l.eventSize, l.bundlesFetched
+		arrived, broken := l.arrivals[len(l.evaluations):], l.broken
 		l.mu.Unlock()
+		if len(arrived) < len(l.conns) && time.Since(begun) < evaluateAfter {
+			time.Sleep(20 * time.Millisecond)
+			continue
+		}
+		if err := l.evaluateArrivals(arrived); err != nil {
+			return nil, err
+		}
 		first := map[int]time.Duration{}
-		for _, n := range all {
+		for _, n := range l.evaluations {
 			if _, known := first[n.cell]; !known && n.variant == s.Variant && n.at.Round(0).After(s.Since) {
 				first[n.cell] = n.at.Round(0).Sub(s.Since)
 			}
 		}
 		if len(first) == len(l.conns) {
-			told := newSpread(first, len(all))
-			told.Size, told.Fetched = size, fetched
+			told := newSpread(first, len(l.evaluations))
+			told.Size, told.Fetched = l.eventSize, l.bundlesFetched
 			return told, nil
 		}
-		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("%d of %d evaluate to %s within %s, %d streams broke: %w", len(first), len(l.conns),
-				s.Variant, s.Wait, broken, trouble)
+		if time.Since(begun) > s.Wait {
+			return nil, fmt.Errorf("%d of %d evaluate to %s within %s, %d streams broke", len(first), len(l.conns),
+				s.Variant, s.Wait, broken)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

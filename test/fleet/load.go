@@ -28,14 +28,15 @@ type load struct {
 	etags  []string // by cell, of the newest response
 	bodies [][]byte // by cell, a report without its instant
 
-	mu          sync.Mutex // guards what follows
-	arrivals    []arrival
-	broken      int // streams that ended
-	evaluations []evaluation
-	streamError error // of the last broken stream; nil: unknown
-	// of flags: the size of the newest event in bytes, and bundles that were fetched by a request
-	eventSize, bundlesFetched int
-	compiled                  map[releases.Digest]func() (*flags.Compiled, error)
+	mu       sync.Mutex // guards what follows
+	arrivals []arrival
+	broken   int // streams that ended
+
+	// of flags, for awaitVariant alone
+	flagCells                 []flagCell
+	evaluations               []evaluation // of arrivals, in their order
+	eventSize, bundlesFetched int          // bytes of the newest event; bundles that were fetched by a request
+	compiled                  map[releases.Digest]*flags.Compiled
 
 	unpacker *zstd.Decoder // its DecodeAll may be called at once
 
@@ -65,7 +66,7 @@ func loadCommands() (commands, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &load{compiled: map[releases.Digest]func() (*flags.Compiled, error){}, unpacker: unpacker}
+	l := &load{compiled: map[releases.Digest]*flags.Compiled{}, unpacker: unpacker}
 	return commands{
 		"configure":      commandOf(l.configure),
 		"connect":        commandOf(l.connect),
