@@ -251,7 +251,7 @@ func checkPromotedOnce(t testing.TB, repo, channel string) {
 func waitFor(t testing.TB, ok func() (string, bool)) {
 	t.Helper()
 	wrong := ""
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		var done bool
 		if wrong, done = ok(); done {
 			return

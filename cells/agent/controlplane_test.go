@@ -304,7 +304,7 @@ func (p *controlPlane) timesFetched(d digest) int {
 
 func (p *controlPlane) awaitAfter(t testing.TB, since int, what string, want func(r cells.Report) bool) cells.Report {
 	t.Helper()
-	giveUp := time.After(60 * time.Second)
+	giveUp := time.After(3 * time.Minute)
 	for {
 		p.mu.Lock()
 		changed, reports := p.changed, p.reports

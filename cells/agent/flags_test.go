@@ -107,7 +107,7 @@ func (c flagsClient) evaluateFlag(key string) string {
 // awaitFlag waits until a flag has the wanted value.
 func (c *flagsProduct) awaitFlag(key, want string) {
 	c.t.Helper()
-	for giveUp := time.Now().Add(30 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+	for giveUp := time.Now().Add(2 * time.Minute); ; time.Sleep(2 * time.Millisecond) {
 		got := c.evaluateFlag(key)
 		if got == want {
 			return
@@ -431,7 +431,7 @@ func TestOwnerSeesHowFlagsAre(t *testing.T) {
 		v.Labels["region"] != "eu" || v.Since.IsZero() {
 		t.Errorf("shown: %+v", v)
 	}
-	for giveUp := time.Now().Add(30 * time.Second); len(v.Announcements) != 2; time.Sleep(20 * time.Millisecond) {
+	for giveUp := time.Now().Add(2 * time.Minute); len(v.Announcements) != 2; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(giveUp) {
 			t.Fatalf("after its time: %+v", v.Announcements)
 		}

@@ -138,7 +138,8 @@ func TestFullDiskInEachPhaseOfAMaintenance(t *testing.T) {
 			k := newAgentProcess(t, p)
 			well := filepath.Join(t.TempDir(), "well")
 			must(t, os.WriteFile(well, nil, 0o600))
-			k.Health, p.onReport, k.HealthTimeout = "test -e "+well, nil, time.Minute // commands can't write either
+			k.Hook, k.Health, p.onReport = "true", "test -e "+well, nil // commands can't write either
+			k.HealthTimeout = 3 * time.Minute
 			c := client.New(socketOf(t, &k.settings), client.Options{})
 			policy := maintenance.Policy{Drain: maximum - time.Second/2, Maximum: maximum, Again: time.Second}
 			if phase == maintenance.Announced {

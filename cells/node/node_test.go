@@ -23,7 +23,7 @@ import (
 	"github.com/sluice-cd/sluice/test/cluster"
 )
 
-const wait = time.Minute
+const wait = 3 * time.Minute
 
 func must(t testing.TB, err error) {
 	t.Helper()

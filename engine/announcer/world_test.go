@@ -249,7 +249,7 @@ func (w *world) startOn(storeFile, name string) *process {
 // waitForView waits for a matching view, up to a time limit.
 func (p *process) waitForView(what string, is func(*view.View) bool) *view.View {
 	p.w.t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for {
 		changed := p.engine.Changed()
 		v := p.engine.View()

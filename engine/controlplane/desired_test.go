@@ -56,7 +56,7 @@ func TestDesired(t *testing.T) {
 // awaitLongPolls reads the metrics until n polls wait.
 func (s *site) awaitLongPolls(t *testing.T, n string) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	for deadline := time.Now().Add(2 * time.Minute); ; {
 		_, body := s.request(t, "GET", "/metrics", "")
 		if strings.Contains(body, "\nsluice_long_polls "+n+"\n") {
 			return

@@ -153,7 +153,7 @@ func digestOf(t *testing.T, of interface{ Digest() (v1.Hash, error) }) releases.
 
 // pull reads content whole.
 func pull(s *images.Service, repository string, digest releases.Digest, manifest bool) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	c, err := s.Open(ctx, offered,
 		images.Wanted{Repository: repository, Digest: digest, Manifest: manifest})
@@ -435,7 +435,7 @@ func TestContentOutlivesTheRegistry(t *testing.T) {
 
 func eventually(t *testing.T, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); !holds(); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(3 * time.Minute); !holds(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("it did not come to hold within a minute")
 		}
@@ -523,12 +523,45 @@ func TestFullDisk(t *testing.T) {
 	image := u.push(t, "app", 1<<20, 1)
 	root, layer := digestOf(t, image), layersOf(t, image)[0]
 	s := newService(t, u, options{dir: smallDisk(t, "512k"), reference: reference(u, "app", root)})
-	if text, err := pull(s, "app", layer, false); err == nil {
+	read := make(chan struct{})
+	u.set(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if strings.HasSuffix(r.URL.Path, string(layer)) {
+			w = &pausedWriter{w, 256 << 10, read}
+		}
+		next.ServeHTTP(w, r)
+	})
+	c, err := s.Open(t.Context(), offered, images.Wanted{Repository: "app", Digest: layer})
+	must(t, err)
+	close(read)
+	if text, err := io.ReadAll(c); err == nil {
 		t.Errorf("%d bytes were kept on 512 KiB", len(text))
 	}
+	must(t, c.Close())
 	if text, err := pull(s, "app", layer, false); err != nil || releases.DigestBytes(text) != layer {
 		t.Errorf("%d bytes, %v", len(text), err)
 	}
+}
+
+// pausedWriter waits, after the first bytes, until they are read.
+type pausedWriter struct {
+	http.ResponseWriter
+	first int
+	read  <-chan struct{}
+}
+
+func (w *pausedWriter) Write(b []byte) (n int, err error) {
+	if first := min(w.first, len(b)); first > 0 {
+		if n, err = w.ResponseWriter.Write(b[:first]); err != nil {
+			return n, err
+		}
+		w.first -= n
+	}
+	if n < len(b) {
+		<-w.read
+		rest, err := w.ResponseWriter.Write(b[n:])
+		return n + rest, err
+	}
+	return n, nil
 }
 
 // smallDisk mounts a tmpfs. root may do that, and CI runs as root in its container.

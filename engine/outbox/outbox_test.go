@@ -107,7 +107,7 @@ func (r *receiver) messages() []received {
 // wantMessages waits until n messages arrived.
 func (r *receiver) wantMessages(n int) []received {
 	r.t.Helper()
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		got := r.messages()
 		if len(got) >= n || time.Now().After(end) {
 			if len(got) < n {
@@ -206,7 +206,7 @@ func (p *testSender) enqueue(t *testing.T, messages ...plan.Message) {
 // wantState waits until the webhook's state is as it should be.
 func (p *testSender) wantState(t *testing.T, what string, is func(outbox.State) bool) outbox.State {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		states, err := outbox.ReadStates(t.Context(), p.store, *p.hooks.Load())
 		if err != nil {
 			t.Fatal(err)
@@ -266,7 +266,7 @@ func TestSentAgainAfterACrash(t *testing.T) {
 	p := newTestSender(t, kept, func(o *outbox.Options) { o.Store = full }, hook)
 	p.enqueue(t, message("e1", "chat", time.Now()))
 	r.wantMessages(1)
-	for end := time.Now().Add(20 * time.Second); !strings.Contains(p.log.String(), "not kept yet") &&
+	for end := time.Now().Add(2 * time.Minute); !strings.Contains(p.log.String(), "not kept yet") &&
 		time.Now().Before(end); {
 		time.Sleep(5 * time.Millisecond)
 	}
@@ -517,7 +517,7 @@ func TestOnlyTheLeaderSends(t *testing.T) {
 	known.Store(true)
 	r.wantMessages(1)
 	p.wantState(t, "sent", arrived)
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		states, err := outbox.ReadStates(t.Context(), p.store, *p.hooks.Load())
 		if err != nil || time.Now().After(end) {
 			t.Fatalf("%+v (%v)", states, err)

@@ -84,7 +84,7 @@ func foldBundle(t testing.TB, orders flags.Orders) *flags.Folded {
 func newClient(t testing.TB, p *Provider) *openfeature.Client {
 	t.Helper()
 	domain := t.Name()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	if err := openfeature.SetNamedProviderWithContextAndWait(ctx, domain, p); err != nil {
 		t.Fatal(err)
@@ -196,7 +196,7 @@ func countEvents(c *openfeature.Client, kind openfeature.EventType) *atomic.Int6
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("never: %s", what)
 		}

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -265,7 +266,7 @@ func (p place) start(more ...string) (kill func()) {
 // await waits until ok.
 func (p place) await(what string, ok func() bool) {
 	p.t.Helper()
-	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(3 * time.Minute); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			log, _ := os.ReadFile(p.path("log"))
 			record, _ := os.ReadFile(p.path("update/record.json"))
@@ -282,12 +283,14 @@ func (p place) begin(image string) {
 	p.write("release", []byte(image), 0o600)
 }
 
+// result returns what came of the release, once the agent is done with it: the next one may be written then.
 func (p place) result() (text string) {
 	p.t.Helper()
 	p.await("a result", func() bool {
 		said, err := os.ReadFile(p.path("result"))
 		text = string(said)
-		return err == nil
+		_, begun := os.Stat(p.path("release"))
+		return err == nil && errors.Is(begun, fs.ErrNotExist)
 	})
 	return text
 }
