@@ -36,17 +36,7 @@ type LoadedCell struct {
 
 // ValidName reports whether name can be a cell's name: a DNS label, at most 63 lower-case letters, digits and hyphens.
 // Names of cells and channels become parts of host names and paths.
-func ValidName(name string) bool {
-	for i := range len(name) {
-		switch c := name[i]; {
-		case c >= 'a' && c <= 'z', c >= '0' && c <= '9':
-		case c == '-' && i > 0 && i < len(name)-1:
-		default:
-			return false
-		}
-	}
-	return name != "" && len(name) <= 63
-}
+func ValidName(name string) bool { return manifest.IsLabel(name) }
 
 // loadResult is the result of Load, as the cache holds it.
 type loadResult struct {

@@ -68,7 +68,7 @@ func checkAccess(doc *manifest.Doc[Pipeline], a *Access) (faults []manifest.Faul
 	check("access", true, ChannelAccess{a.Groups, a.Emails, a.Workloads})
 	for _, name := range slices.Sorted(maps.Keys(a.Channels)) {
 		at := "access.channels[" + name + "]"
-		if !channelName().MatchString(name) {
+		if !manifest.IsLabel(name) {
 			faults = append(faults, doc.Fault(manifest.WrongName, at, "%.70q can't be a channel's name", name))
 		}
 		if g := a.Channels[name]; g != nil {

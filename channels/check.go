@@ -4,19 +4,13 @@ import (
 	"fmt"
 	"math"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells/maintenance"
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
-
-var channelName = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-})
 
 // preparePolicy validates a decoded policy by itself, then fills in the defaults.
 func preparePolicy(doc *manifest.Doc[Channel]) []manifest.Fault {
@@ -33,7 +27,7 @@ func preparePolicy(doc *manifest.Doc[Channel]) []manifest.Fault {
 			c.lines[at] = doc.Line(at)
 		}
 	}
-	if !channelName().MatchString(c.Name) {
+	if !manifest.IsLabel(c.Name) {
 		faults = append(faults, doc.Fault(manifest.WrongName, "",
 			"%.70q can't name a channel: use small letters, digits and hyphens, at most 63", c.Name))
 	}

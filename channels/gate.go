@@ -72,7 +72,7 @@ func checkGates(doc *manifest.Doc[Channel]) []manifest.Fault {
 			if repeats[kind]++; repeats[kind] > 1 {
 				g.ID = fmt.Sprintf("%s-%d", kind, repeats[kind])
 			}
-		case !gateName().MatchString(g.Name):
+		case !manifest.IsLabel(g.Name):
 			faults = append(faults, doc.Fault(manifest.WrongName, at+".name",
 				"%.70q can't name a gate: use small letters, digits and hyphens, at most 63", g.Name))
 		case g.Name != kind && slices.Contains(gateKinds, g.Name) || slices.Contains(reservedGateNames, g.Name):
@@ -121,10 +121,6 @@ func (c *Channel) windowLists() (lists [][]window.Window, ids []string, last int
 	}
 	return lists, ids, last
 }
-
-var gateName = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-})
 
 func checkGate(doc *manifest.Doc[Channel], g *Gate, at string) (faults []manifest.Fault) {
 	fault := func(code manifest.FaultCode, field, format string, args ...any) {

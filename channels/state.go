@@ -128,7 +128,7 @@ func prepareHold(doc *manifest.Doc[Hold]) (faults []manifest.Fault) {
 	h.ID, h.File = fileStem(doc.File), doc.File
 	faults = doc.RefuseEmpty()
 	for i, name := range h.Cells {
-		if !channelName().MatchString(name) { // a cell's name is a DNS label too
+		if !manifest.IsLabel(name) { // a cell's name is a DNS label too
 			faults = append(faults, doc.Fault(manifest.WrongName,
 				fmt.Sprintf("cells[%d]", i), "%.70q can't be a cell's name", name))
 		}

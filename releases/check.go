@@ -18,10 +18,6 @@ var parameterName = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^[A-Za-z]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$`)
 })
 
-var profileName = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-})
-
 // validateRelease returns the faults of a decoded release.yaml. t is the release's folder.
 func validateRelease(d *manifest.Doc[Release], t *releaseTree) []Fault {
 	c := releaseValidator{d, t, nil}
@@ -151,7 +147,7 @@ func (c *releaseValidator) validateProfiles() {
 		dir, at := profiles[name], "profiles["+name+"]"
 		clean := path.Clean(dir)
 		switch {
-		case !profileName().MatchString(name):
+		case !manifest.IsLabel(name):
 			c.addFault(manifest.WrongName, at,
 				"%q can't be a profile's name: it takes at most 63 lower-case letters, digits and -", name)
 		case dir == "" || path.IsAbs(dir) || clean == ".." || strings.HasPrefix(clean, "../") ||

@@ -191,7 +191,7 @@ func arrows() map[string][]string {
 		"cells/agent/imagerelay": {"cells/identity"},
 		"cells/agent/preflight":  {"cells/identity", "cells/infrastructure", "internal/words"},
 		"cells/telemetry":        {"releases", "releases/export"},
-		"cells/debug":            {"internal/cleantext", "internal/words"},
+		"cells/debug":            {"internal/cleantext", "internal/words", "releases/diagnostics"},
 		"cells/debug/upgrade":    {"cells/debug", "internal/words"},
 		"cells/debug/client":     {"cells/debug", "cells/debug/upgrade", "internal/backoff"},
 		"cells/agent/debugger": {"cells/debug", "cells/debug/upgrade", "cells/process", "cells/agent/clock",

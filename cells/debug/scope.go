@@ -2,9 +2,9 @@ package debug
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
-	"sync"
+
+	"github.com/sluice-cd/sluice/releases/diagnostics"
 )
 
 // Scope is what a session may do.
@@ -18,10 +18,6 @@ const (
 	execPrefix = "exec:" // run one declared command, which follows
 )
 
-var commandName = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-})
-
 // Command returns the only declared command that the scope permits; "": the scope is no exec:NAME.
 func (s Scope) Command() string {
 	name, _ := strings.CutPrefix(string(s), execPrefix)
@@ -33,7 +29,7 @@ func (s Scope) Command() string {
 
 // Validate checks the scope's form.
 func (s Scope) Validate() error {
-	if s == Read || s == Logs || s == Shell || commandName().MatchString(s.Command()) {
+	if s == Read || s == Logs || s == Shell || diagnostics.ValidName(s.Command()) {
 		return nil
 	}
 	return fmt.Errorf("scope %.70q: use read, logs, shell, or exec:NAME with the name of a declared command", string(s))

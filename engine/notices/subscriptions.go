@@ -64,10 +64,6 @@ type Quiet struct {
 	Except  Severity        `yaml:"except" json:"except,omitempty" enum:"info,warning,critical" doc:"what matters this much comes at once; default critical"`
 }
 
-var namePattern = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-})
-
 // secretPattern is for names of files, which must not lead out of their folder.
 var secretPattern = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
@@ -119,7 +115,7 @@ func check(doc *manifest.Doc[Subscriptions]) (faults []manifest.Fault) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Sinks)) {
 		at := "sinks[" + name + "]"
-		if !namePattern().MatchString(name) {
+		if !manifest.IsLabel(name) {
 			add(manifest.WrongName, at, "%.70q can't name a sink: 1 to 63 lower-case letters, digits and hyphens", name)
 		}
 		if sink := s.Sinks[name]; sink != nil {

@@ -33,7 +33,7 @@ func validateAnnouncement(doc *manifest.Doc[Announcement]) (faults []manifest.Fa
 	}
 	hasTime := !a.PublishAt.IsZero()
 	for _, name := range slices.Sorted(maps.Keys(a.Channels)) {
-		if !labelPattern().MatchString(name) {
+		if !manifest.IsLabel(name) {
 			fault(manifest.WrongName, channelPath(name), "%.70q can't name a channel: %s", name, labelRule)
 		}
 		w := a.Channels[name]

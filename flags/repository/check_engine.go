@@ -14,11 +14,6 @@ import (
 var (
 	hashPattern   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^sha256:[0-9a-f]{64}$`) })
 	commitPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`) })
-	// labelPattern is for names of cells, channels, announcements and webhooks: they become parts of paths and host
-	// names.
-	labelPattern = sync.OnceValue(func() *regexp.Regexp {
-		return regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	})
 	// personPattern is for keys in people: they name the files of a person's approvals.
 	personPattern = sync.OnceValue(func() *regexp.Regexp {
 		return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
@@ -28,7 +23,7 @@ var (
 const labelRule = "use small letters, digits and hyphens, at most 63"
 
 // ValidID reports whether id can be an announcement's ID: a DNS label, as for cells and channels.
-func ValidID(id string) bool { return labelPattern().MatchString(id) }
+func ValidID(id string) bool { return manifest.IsLabel(id) }
 
 func validateApproval(doc *manifest.Doc[Approval]) (faults []manifest.Fault) {
 	a := &doc.Value
@@ -69,7 +64,7 @@ func validateRecord(doc *manifest.Doc[Record]) []manifest.Fault {
 
 // checkChannelFile checks a file that must be named after a channel.
 func checkChannelFile[T any](doc *manifest.Doc[T]) []manifest.Fault {
-	if labelPattern().MatchString(stem(doc.File)) {
+	if manifest.IsLabel(stem(doc.File)) {
 		return nil
 	}
 	return []manifest.Fault{doc.Fault(manifest.WrongName, "",
@@ -88,7 +83,7 @@ func checkLabels[T any](doc *manifest.Doc[T], field string, names []string, what
 	seen := make(map[string]bool, len(names))
 	for i, name := range names {
 		switch at := indexPath(field, i); {
-		case !labelPattern().MatchString(name):
+		case !manifest.IsLabel(name):
 			faults = append(faults, doc.Fault(manifest.WrongName, at, "%.70q can't name %s: %s", name, what, labelRule))
 		case seen[name]:
 			faults = append(faults, doc.Fault(manifest.Duplicate, at, "%s is there twice", name))

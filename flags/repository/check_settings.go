@@ -211,7 +211,7 @@ func checkWebhooks(doc *manifest.Doc[Settings]) (faults []manifest.Fault) {
 	for i, w := range doc.Value.Webhooks {
 		at := indexPath("webhooks", i)
 		switch {
-		case !labelPattern().MatchString(w.Name):
+		case !manifest.IsLabel(w.Name):
 			fault(manifest.WrongName, at+".name", "%.70q can't name a webhook: %s", w.Name, labelRule)
 		case seen[w.Name]:
 			fault(manifest.Duplicate, at+".name", "webhook %s is there twice", w.Name)

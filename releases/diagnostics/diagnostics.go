@@ -73,13 +73,13 @@ type Argument struct {
 	Default     string        `yaml:"default,omitempty" json:"default,omitempty" doc:"without one, the argument has to be given"`
 }
 
+// ValidName reports whether a command may have a name.
+func ValidName(name string) bool { return manifest.IsLabel(name) }
+
 // List is what a release declares, in the file's order.
 type List []Command
 
 var (
-	commandName = sync.OnceValue(func() *regexp.Regexp {
-		return regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	})
 	placeholder = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\{[a-z0-9][a-z0-9-]*\}`) })
 	enumValue   = sync.OnceValue(func() *regexp.Regexp {
 		return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$`)
@@ -129,7 +129,7 @@ func (c *checker) check(all []Command) {
 // checkName checks a name, which is to be among those before it only now.
 func (c *checker) checkName(at, name string, before map[string]bool) {
 	switch {
-	case !commandName().MatchString(name):
+	case !ValidName(name):
 		c.refuse(at, "%.80q: use lower-case letters, digits and dashes", name)
 	case before[name]:
 		c.refuse(at, "%s is there twice, or is Sluice's own", name)

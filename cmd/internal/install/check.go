@@ -11,19 +11,17 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/sluice-cd/sluice/cells/agent/imagerelay"
+	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
 var (
-	namespaceName = sync.OnceValue(func() *regexp.Regexp {
-		return regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	})
 	imageName = sync.OnceValue(func() *regexp.Regexp {
 		return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/@-]*$`)
 	})
 )
 
 // ValidName reports whether a cluster takes a name for a namespace.
-func ValidName(name string) bool { return namespaceName().MatchString(name) }
+func ValidName(name string) bool { return manifest.IsLabel(name) }
 
 // AddFlags adds the flags of an agent in a cluster.
 func (i *Agent) AddFlags(f *pflag.FlagSet) {
