@@ -266,10 +266,7 @@ func TestSentAgainAfterACrash(t *testing.T) {
 	p := newTestSender(t, kept, func(o *outbox.Options) { o.Store = full }, hook)
 	p.enqueue(t, message("e1", "chat", time.Now()))
 	r.wantMessages(1)
-	for end := time.Now().Add(2 * time.Minute); !strings.Contains(p.log.String(), "not kept yet") &&
-		time.Now().Before(end); {
-		time.Sleep(5 * time.Millisecond)
-	}
+	await(t, "it says so", func() bool { return strings.Contains(p.log.String(), "could not be stored yet") })
 	time.Sleep(200 * time.Millisecond) // many passes
 	if n := len(r.messages()); n != 1 {
 		t.Errorf("while it can't be written down it was sent %d times", n)
