@@ -54,13 +54,14 @@ func (l *Loader) Load(ctx context.Context, tip string) (*plan.Desired, error) {
 	if l.cache == nil {
 		l.cache, l.readErrors, l.history = new(manifest.Cache), l.Repo.ReadErrors(), nil
 	}
-	var warming sync.WaitGroup
+	var reading, warming sync.WaitGroup
 	savedReleases := 0
 	defer warming.Wait()
+	defer reading.Wait()
 	if l.history == nil {
+		reading.Go(func() { savedReleases = l.readReleaseCache() }) // needed after the history
 		l.readCacheFile()
 		warming.Go(func() { cells.Load(l.cache, files) }) // concurrently with the history, which takes as long
-		savedReleases = l.readReleaseCache()
 	}
 	changes, err := l.Repo.Changes(ctx, l.history.Tip, tip)
 	if errors.Is(err, ErrDiverged) {
@@ -75,6 +76,7 @@ func (l *Loader) Load(ctx context.Context, tip string) (*plan.Desired, error) {
 		l.history = nil
 		return nil, err
 	}
+	reading.Wait()
 	d, err := plan.Build(files, l.history, l.Repo.FS, l.cache, l.AllReleases, l.budget(tip))
 	if err != nil {
 		return nil, err

@@ -122,12 +122,11 @@ func (c *releaseValidator) validateParameter(name string, p Parameter) {
 		c.addFault(manifest.Conflict, at, "parameter %s: minimum %v is above maximum %v", name, *p.Minimum, *p.Maximum)
 	}
 	if p.Pattern != "" {
-		re, err := p.compilePattern()
-		if err != nil {
+		p.compiled = &pattern{text: p.Pattern}
+		if _, err := p.compiled.compile(); err != nil {
 			c.addFault(manifest.WrongValue, at+".pattern", "parameter %s: pattern: %v", name, err)
 			return
 		}
-		p.compiledPattern = re
 		c.doc.Value.Parameters[name] = p
 	}
 	if p.Default == nil {

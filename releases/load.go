@@ -277,8 +277,8 @@ func CacheDigest(c *manifest.Cache, version Version, tree string, digest Digest)
 // CacheEntry puts a release into the cache, as an earlier process read it of the same tree.
 func CacheEntry(c *manifest.Cache, e Entry) {
 	for name, p := range e.Parameters {
-		if re, err := p.compilePattern(); err == nil && p.Pattern != "" {
-			p.compiledPattern = re
+		if p.Pattern != "" {
+			p.compiled = &pattern{text: p.Pattern}
 			e.Parameters[name] = p
 		}
 	}

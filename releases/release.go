@@ -8,8 +8,6 @@
 package releases
 
 import (
-	"regexp"
-
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
@@ -81,7 +79,7 @@ type Parameter struct {
 	Owner    string        `yaml:"owner" json:"owner,omitempty" enum:"vendor,cell" doc:"cell: set in the cell only, never in the repository (R13)"`
 	Doc      string        `yaml:"description" json:"description,omitempty" empty:"absent"`
 
-	compiledPattern *regexp.Regexp // compiled by Load; nil before
+	compiled *pattern // set by Load; nil before
 }
 
 // Tombstone is releases/V/tombstone.yaml, which prune leaves so that V is never used again (R24).

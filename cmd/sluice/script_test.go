@@ -109,7 +109,7 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // eventuallyTimeout bounds how long a script waits. It is no assertion about speed.
-const eventuallyTimeout = 2 * time.Minute
+const eventuallyTimeout = 4 * time.Minute
 
 // eventually PATTERN COMMAND…: the command is repeated until it succeeds and prints the pattern.
 func eventually(ts *testscript.TestScript, neg bool, args []string) {

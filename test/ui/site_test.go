@@ -167,7 +167,7 @@ func (b *browser) visit(url string) {
 // await waits until an expression is true. While a page is being replaced there is nothing to ask.
 func (b *browser) await(expression string) {
 	b.t.Helper()
-	b.awaitFor(time.Minute, expression)
+	b.awaitFor(3*time.Minute, expression)
 }
 
 // awaitFor is await with a limit of its own.

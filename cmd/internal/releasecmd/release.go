@@ -16,6 +16,7 @@ import (
 	"github.com/sluice-cd/sluice/cmd/internal/repos"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -60,11 +61,11 @@ func listVerb(a *cli.App) *cobra.Command {
 					case len(l.Faults) > 0:
 						state, c = "faults: sluice validate", cli.Red
 					case len(l.Quarantined) > 0:
-						state, c = "quarantined in "+strings.Join(l.Quarantined, ", "), cli.Red
+						state, c = "quarantined in "+words.Some(l.Quarantined, 3), cli.Red
 					}
 					rows = append(rows, []cli.Field{cli.Coloured(l.Version, cli.Bold),
 						cli.Text(cli.OrDash(cli.ShortID(string(l.Digest)))),
-						cli.Coloured(cli.OrDash(strings.Join(l.Head, ", ")), cli.Green), cli.Coloured(state, c)})
+						cli.Coloured(cli.OrDash(words.Some(l.Head, 3)), cli.Green), cli.Coloured(state, c)})
 				}
 				a.Stdout.PrintTable([]string{"VERSION", "DIGEST", "HEAD OF", "STATE"}, rows)
 			})
