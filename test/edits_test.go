@@ -193,9 +193,14 @@ func TestEditedRelease(t *testing.T) {
 		}
 	}
 	// An edited release that no cell has yet is not promoted.
+	w.pushFiles("time for the edit", map[string]string{
+		"channels/dedicated/channel.yaml": strings.Replace(dedicatedPolicy, "for: 1s", "for: 1h", 1)})
 	w.cutRelease("1.1.0", "fine")
 	w.eventually(func() (string, bool) { return "staging did not get 1.1.0", w.headRelease("staging") == "1.1.0" })
 	w.pushFiles("another word", map[string]string{"releases/1.1.0/app.yaml": app})
+	w.awaitVerdict("dedicated", "invalid", "was edited after its merge")
+	w.pushFiles("the edit is there", map[string]string{"channels/dedicated/channel.yaml": dedicatedPolicy})
+	w.awaitPlan()
 	w.awaitVerdict("dedicated", "invalid", "was edited after its merge")
 	if got := w.headSubjects("dedicated"); !slices.Equal(got, []string{"promote 1.0.0 to dedicated"}) {
 		t.Errorf("dedicated: %v", got)
