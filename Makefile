@@ -29,7 +29,8 @@ build: ## The binaries, in bin/: sluice, and sluice-agent for cells alone.
 
 .PHONY: test
 test: cluster ## All tests, with the race detector. They start a PostgreSQL and Kubernetes of their own, and fail without.
-	CGO_ENABLED=$(CGO) $(GO) test $(RACE) -timeout $(TIMEOUT) $$($(GO) list ./... | grep -vE '/sluice/(cmd/sluice|test)$$')
+# Tests wait more than they compute: three packages at once fill two processors.
+	CGO_ENABLED=$(CGO) $(GO) test $(RACE) -p 3 -timeout $(TIMEOUT) $$($(GO) list ./... | grep -vE '/sluice/(cmd/sluice|test)$$')
 # These start the command some thousand times, and the detector makes each start several times as slow. What the
 # command runs is tested with it where it is; make race has all of it by hand.
 	$(GO) test -timeout $(TIMEOUT) ./cmd/sluice ./test
