@@ -122,8 +122,8 @@ func (c *releaseValidator) validateParameter(name string, p Parameter) {
 		c.addFault(manifest.Conflict, at, "parameter %s: minimum %v is above maximum %v", name, *p.Minimum, *p.Maximum)
 	}
 	if p.Pattern != "" {
-		p.compiled = &pattern{text: p.Pattern}
-		if _, err := p.compiled.compile(); err != nil {
+		p.compiled = sync.OnceValues(p.compilePattern)
+		if _, err := p.compiled(); err != nil {
 			c.addFault(manifest.WrongValue, at+".pattern", "parameter %s: pattern: %v", name, err)
 			return
 		}

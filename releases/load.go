@@ -278,7 +278,7 @@ func CacheDigest(c *manifest.Cache, version Version, tree string, digest Digest)
 func CacheEntry(c *manifest.Cache, e Entry) {
 	for name, p := range e.Parameters {
 		if p.Pattern != "" {
-			p.compiled = &pattern{text: p.Pattern}
+			p.compiled = sync.OnceValues(p.compilePattern)
 			e.Parameters[name] = p
 		}
 	}

@@ -8,6 +8,8 @@
 package releases
 
 import (
+	"regexp"
+
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
@@ -79,7 +81,8 @@ type Parameter struct {
 	Owner    string        `yaml:"owner" json:"owner,omitempty" enum:"vendor,cell" doc:"cell: set in the cell only, never in the repository (R13)"`
 	Doc      string        `yaml:"description" json:"description,omitempty" empty:"absent"`
 
-	compiled *pattern // set by Load; nil before
+	// compiled compiles Pattern when it is first needed: of thousands of releases, few are. Set by Load; nil before.
+	compiled func() (*regexp.Regexp, error)
 }
 
 // Tombstone is releases/V/tombstone.yaml, which prune leaves so that V is never used again (R24).

@@ -9,7 +9,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 )
 
 // OwnerCell marks parameters that are set in the cell only, never in the repository (R13).
@@ -123,11 +122,7 @@ func (p Parameter) checkString(s string) (why string) {
 	if p.Pattern == "" {
 		return ""
 	}
-	compiled := p.compiled
-	if compiled == nil {
-		compiled = &pattern{text: p.Pattern}
-	}
-	re, err := compiled.compile()
+	re, err := p.compilePattern()
 	if err != nil {
 		return "has a pattern that is not a regular expression"
 	}
@@ -151,24 +146,16 @@ func (p Parameter) normaliseNumber(n float64) (v any, why string) {
 	return n, ""
 }
 
-// pattern is a parameter's pattern, compiled when it is first needed: of thousands of releases, few are.
-type pattern struct {
-	text string
-
-	once sync.Once
-	re   *regexp.Regexp
-	err  error
-}
-
-// compile returns the pattern compiled so that it must match a whole value. Any goroutine may call it.
-func (p *pattern) compile() (*regexp.Regexp, error) {
-	p.once.Do(func() {
-		// compiled as written first, so that the message quotes the author's pattern
-		if _, p.err = regexp.Compile(p.text); p.err == nil {
-			p.re, p.err = regexp.Compile(`^(?:` + p.text + `)$`)
-		}
-	})
-	return p.re, p.err
+// compilePattern returns the pattern compiled so that it must match a whole value.
+func (p Parameter) compilePattern() (*regexp.Regexp, error) {
+	if p.compiled != nil {
+		return p.compiled()
+	}
+	// compiled as written first, so that the message quotes the author's pattern
+	if _, err := regexp.Compile(p.Pattern); err != nil {
+		return nil, err
+	}
+	return regexp.Compile(`^(?:` + p.Pattern + `)$`)
 }
 
 // toFloat converts a number from any type that the YAML and JSON decoders produce.

@@ -14,11 +14,9 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-var (
-	imageName = sync.OnceValue(func() *regexp.Regexp {
-		return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/@-]*$`)
-	})
-)
+var imageName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/@-]*$`)
+})
 
 // ValidName reports whether a cluster takes a name for a namespace.
 func ValidName(name string) bool { return manifest.IsLabel(name) }
