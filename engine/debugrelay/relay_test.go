@@ -73,10 +73,10 @@ func join(t *testing.T, r *debugrelay.Relay, allowed [2]func(context.Context) bo
 	return far, ended
 }
 
-// awaitEnd waits until the relay has let an end go.
+// awaitEnd waits until the relay has let an end go, at most a second (D2).
 func awaitEnd(t *testing.T, far net.Conn) {
 	t.Helper()
-	_ = far.SetReadDeadline(time.Now().Add(time.Minute))
+	_ = far.SetReadDeadline(time.Now().Add(time.Second))
 	var timeout net.Error
 	if n, err := io.Copy(io.Discard, far); errors.As(err, &timeout) && timeout.Timeout() {
 		t.Fatalf("the end is still served (%d bytes)", n)

@@ -437,7 +437,7 @@ func eventually(t *testing.T, holds func() bool) {
 	t.Helper()
 	for end := time.Now().Add(3 * time.Minute); !holds(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatal("it did not come to hold within a minute")
+			t.Fatal("it did not come to hold within three minutes")
 		}
 	}
 }

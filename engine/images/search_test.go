@@ -39,7 +39,7 @@ func missing(u *upstream, repository string, n int) string {
 func TestMadeUpDigestsCostTheRegistryLittle(t *testing.T) {
 	t.Parallel()
 	u := newUpstream(t)
-	const allowed, requests = 64, 2_000
+	const allowed, requests = 64, 10_000
 	s := newService(t, u, options{reference: missing(u, "app", 300)})
 	left := allowed
 	c := images.Client{Offered: offered.Offered, MaySearch: func() bool { left--; return left >= 0 }}
